@@ -1,0 +1,23 @@
+"""What flows on the two stairs."""
+
+from .columns import COLUMNS, CONVENTIONS, Column
+from .emitters import Emitters
+from .frames import Frames
+from .image import Image
+from .localizations import Localizations, Provenance
+from .movie import Block, FrameSource, Movie, movie_from_array
+
+__all__ = [
+    "COLUMNS",
+    "CONVENTIONS",
+    "Block",
+    "Column",
+    "Emitters",
+    "FrameSource",
+    "Frames",
+    "Image",
+    "Localizations",
+    "Movie",
+    "Provenance",
+    "movie_from_array",
+]
