@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _VERBS: dict[str, str] = {}
 
-__all__ = ["__version__", *_VERBS]  # noqa: PLE0604
+__all__ = ["__version__", *_VERBS]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from .columns import COLUMNS, CONVENTIONS, Column
 from .emitters import Emitters
 from .frames import Frames
+from .grid import Grid
 from .image import Image
 from .localizations import Localizations, Provenance
 from .movie import Block, FrameSource, Movie, movie_from_array
@@ -15,6 +16,7 @@ __all__ = [
     "Emitters",
     "FrameSource",
     "Frames",
+    "Grid",
     "Image",
     "Localizations",
     "Movie",

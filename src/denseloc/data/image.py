@@ -17,8 +17,10 @@ class Image:
         pixels: (rows, columns) float32 of localizations (or weight) per pixel, or (rows, columns, 3) float32 in 0..1 when colour shows z.
         pixel_size_nm: (y, x) of the picture's own pixels.
         origin_nm: (y, x) of the outer corner of the first pixel in the field.
+        z_range_nm: (lowest, highest) z that the colours stand for, None where colour does not show z.
     """
 
     pixels: np.ndarray
     pixel_size_nm: PixelSize
     origin_nm: tuple[float, float] = (0.0, 0.0)
+    z_range_nm: tuple[float, float] | None = None

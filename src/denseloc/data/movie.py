@@ -89,7 +89,9 @@ class Movie:
             y0, x0, height, width = roi_px
             rows, columns = self.field_px
             if y0 < 0 or x0 < 0 or height < 1 or width < 1 or y0 + height > rows or x0 + width > columns:
-                raise MovieError(f"region y0,x0,height,width = {y0},{x0},{height},{width} px is not inside the field of {rows} x {columns} px")
+                raise MovieError(
+                    f"region y0,x0,height,width = {y0},{x0},{height},{width} px is not inside the field of {rows} x {columns} px"
+                )
             region = roi_px
         return replace(self, frames=(start, stop), roi_px=region)
 

@@ -1,0 +1,1 @@
+"""Kernels: one folder an operation; ``naive.py`` defines it in plain PyTorch, a fast file beside it is optional."""

@@ -1,0 +1,128 @@
+"""Accuracy on the ten challenge-like movies: bead stacks -> PSFs -> documents -> models -> tables -> efficiency.
+
+    python benchmarks/accuracy/challenge.py --data ../shared/challenge/sim            everything, with the models in runs/challenge
+    python benchmarks/accuracy/challenge.py --only train --models AS_N1               one stage, one model
+
+One model per modality and noise level. The first one (AS_N1) is trained from random weights, the others begin with another's weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from denseloc.calibrate.beads import fit_beads
+from denseloc.camera import EMCCDSettings
+from denseloc.experiment import Experiment
+from denseloc.train import Progress
+from denseloc.training import train
+
+CAMERA = EMCCDSettings(
+    offset_counts=100,
+    electrons_per_count=45,
+    em_gain=300,
+    quantum_efficiency=0.9,
+    spurious_electrons=0.002,
+    read_noise_electrons=74.4,
+)
+PSF = {"2D": ("gaussian", 21), "AS": ("astigmatic", 21), "DH": ("double_helix", 27)}
+NOISE = {"N1": (7853.0, 100.0), "N2": (1940.0, 25.0)}  # photons of a fully-on frame, background
+MODELS = {"AS_N1": None, "2D_N1": "general-2d", "AS_N2": "AS_N1", "DH_N1": "AS_N1", "DH_N2": "DH_N1", "2D_N2": "2D_N1"}
+MOVIES = {m: [f"{m}_{d}" for d in ("LD", "HD") if (m[:2], d) != ("DH", "LD")] for m in MODELS}
+
+
+def fit_psf(modality: str, data: Path, folder: Path) -> dict[str, Any]:
+    """Fit the PSF of a modality to its bead stack; kept as JSON."""
+    kept = folder / f"psf_{modality}.json"
+    if not kept.exists():
+        kind, roi = PSF[modality]
+        stack = tifffile.imread(data / f"beads_{modality}.tif")
+        fit = fit_beads(
+            stack, np.arange(-750, 751, 10.0), CAMERA.build(), (100.0, 100.0), kind, roi_px=roi, map_step_nm=50, nodes_per_px=1
+        )
+        print(f"{modality}: chi2 {fit.chi2_formula:.2f} by the formula, {fit.chi2:.2f} with maps")
+        kept.write_text(json.dumps(fit.psf.model_dump(mode="json")))
+    return json.loads(kept.read_text())
+
+
+def document(name: str, psf: dict[str, Any], preset: str, steps: int) -> Experiment:
+    """Write down the experiment of one modality and noise level."""
+    photons, background = NOISE[name[3:]]
+    return Experiment.from_json(
+        {
+            "name": name,
+            "description": "challenge-like movies; PSF from the bead stack",
+            "pixel_size_nm": 100,
+            "psf": psf,
+            "camera": CAMERA.model_dump(),
+            "specimen": {
+                "density_per_um2": [0.03, 2.0],
+                "z_nm": [-700, 700],
+                "structure": {"kind": "filaments", "fraction": 0.6, "count": [1, 3]},
+                "blinking": {"kind": "four_state"},
+                "photons": {"kind": "flux", "photons": photons, "relative": [0.4, 1.4]},
+                "background": {"kind": "uniform", "photons": [0.9 * background, 1.1 * background]},
+            },
+            "localizer": PRESETS[preset],
+            "training": {"steps": steps, "seed": 1},
+        }
+    )
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {"kind": "decode", "preset": "small", "conditioned": True},
+    "paper": {"kind": "decode", "preset": "paper", "conditioned": True, "decoding": "suppression", "upsampling": "icnr"},
+}
+
+
+def train_model(name: str, args: argparse.Namespace) -> None:
+    """Train one model unless its file is there; goes on where it was interrupted."""
+    folder = args.out
+    file = folder / f"{name}.safetensors"
+    if file.exists():
+        return
+    experiment = document(name, fit_psf(name[:2], args.data, folder), args.preset, args.steps)
+    parent = None if args.preset == "paper" else MODELS[name]
+    start = folder / f"{parent}.safetensors" if parent in MODELS else parent
+    began = time.monotonic()
+
+    def report(progress: Progress) -> None:
+        if progress.step % 250 == 0 or progress.messages:
+            score = progress.score.to_json() if progress.score else {}
+            print(
+                f"{name} {progress.step}/{progress.steps} {progress.seconds:.0f} s loss {progress.loss:.3f} {score}",
+                *progress.messages,
+                flush=True,
+            )
+
+    def out_of_time() -> bool:
+        return time.monotonic() - began > 60 * args.minutes
+
+    train(experiment, file, start_from=start, resume=True, report=report, stop=out_of_time)
+
+
+def main() -> None:
+    """Run the stages asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/challenge/sim"))
+    parser.add_argument("--out", type=Path, default=Path("runs/challenge"))
+    parser.add_argument("--models", nargs="*", default=list(MODELS))
+    parser.add_argument("--preset", choices=PRESETS, default="small")
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--only", choices=["train", "evaluate"])
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.only != "evaluate":
+        for name in args.models:
+            train_model(name, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,362 @@
+"""Camera, width of the PSF, background and density from an ordinary movie, so that a user need know none of them.
+
+The chain, each step in its own file: power spectrum (width, light that fluctuates) -> variance against mean (gain, offset) ->
+isolated spots where there are any (width) -> histogram of the pixels (background, density, photons).
+
+An electron multiplying camera doubles the variance, which no single movie can tell from a doubled gain. Where neither gain nor
+excess is given, photons are such that their noise is Poisson; for an electron multiplying camera they are half of the true ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from ..data import Movie
+from ..errors import CalibrationError
+from ..units import PixelSize, pixel_size_pair
+from .background import background_map
+from .photon_transfer import Span, Transfer, choose_order, fit_transfer, noise_points
+from .pixel_law import PixelLaw, fit_pixel_law
+from .sampling import Sample, take_sample
+from .spectrum import SpectrumFit, fit_spectrum
+from .spots import Spots, fit_spots
+
+Source = Literal["given", "measured", "assumed"]
+
+ASSUMED_WIDTH_NM = Span(130.0, 80.0, 250.0)
+ASSUMED_PHOTONS = Span(1000.0, 100.0, 10000.0)
+LEAST_SIGNIFICANCE = 25.0  # log-likelihood that the light of molecules must gain over white noise
+SPOT_FRAMES = 60
+MISFIT = 0.25  # log of the power from which on the histogram of the pixels does not explain the movie
+TRANSMISSION = 0.286  # share of a crowd's power in the contrast of one over two widths
+CROWDED = 0.7  # emitters within three widths of another from which on spots are no longer trusted
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the ends of its 95 % interval, its unit and where it came from."""
+
+    value: float
+    low: float
+    high: float
+    unit: str
+    source: Source
+
+    def __str__(self) -> str:
+        text = f"{self.value:.4g} {self.unit}".strip()
+        return f"{text} ({self.source})" if self.source == "given" else f"{text} ({self.source}, {self.low:.4g} to {self.high:.4g})"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a movie was taken under. Photons are detected photons (see the note on the excess above).
+
+    Args:
+        offset_counts: counts of a pixel without light.
+        counts_per_photon: gain; ``excess * counts_per_photon`` is the slope of the variance against the mean.
+        excess: factor on the variance of shot noise, 2 for electron multiplying cameras.
+        noise_variance: read noise per pixel, photons^2.
+        background: median over the field, photons per pixel and frame.
+        background_range: 5 % and 95 % quantile over the field, photons per pixel and frame.
+        width_nm: standard deviation of the PSF as a Gaussian.
+        density_per_um2: emitters per um^2 and frame.
+        photons: mean photons of an emitter in a frame, rough.
+        notes: what a reader should know besides, one sentence each.
+    """
+
+    offset_counts: Estimate
+    counts_per_photon: Estimate
+    excess: Estimate
+    noise_variance: Estimate
+    background: Estimate
+    background_range: tuple[float, float]
+    width_nm: Estimate
+    density_per_um2: Estimate
+    photons: Estimate
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Say the conditions in plain words, one line each, and how to override them."""
+        low, high = self.background_range
+        text = [
+            f"camera offset: {self.offset_counts}",
+            f"camera gain: {self.counts_per_photon}",
+            f"camera excess noise: {self.excess.value:g} ({self.excess.source})",
+            f"camera read noise: {self.noise_variance}",
+            f"background: {self.background}; {low:.3g} to {high:.3g} over the field",
+            f"PSF width (Gaussian standard deviation): {self.width_nm}",
+            f"density: {self.density_per_um2}",
+            f"photons of an emitter in a frame: {self.photons}",
+        ]
+        text += [f"note: {note}" for note in self.notes]
+        if "given" not in (self.offset_counts.source, self.counts_per_photon.source):
+            text.append("if you know your camera, give it: --camera offset=COUNTS,gain=COUNTS_PER_PHOTON[,excess=2 for an EMCCD]")
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain JSON values."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if isinstance(value, Estimate) else list(value)
+
+
+@dataclass(frozen=True)
+class _Optics:
+    """Width in pixels and what it rests on."""
+
+    width: Span
+    source: Source
+
+
+def estimate_conditions(
+    movie: Movie,
+    *,
+    pixel_size_nm: float | PixelSize,
+    offset_counts: float | None = None,
+    counts_per_photon: float | None = None,
+    excess: float | None = None,
+    width_nm: float | None = None,
+) -> Conditions:
+    """Estimate camera, PSF width, background and density from up to 200 frames of a movie.
+
+    Args:
+        movie: counts; of a movie with several planes the first one is looked at.
+        pixel_size_nm: (y, x) or one number.
+        offset_counts: camera offset where it is known.
+        counts_per_photon: camera gain where it is known.
+        excess: 1, or 2 for an electron multiplying camera, where it is known.
+        width_nm: standard deviation of the PSF where it is known.
+
+    Raises:
+        CalibrationError: a given value or the movie is impossible.
+    """
+    pixel = pixel_size_pair(pixel_size_nm)
+    side_nm = float(np.sqrt(pixel[0] * pixel[1]))
+    _check_given(pixel_size_nm=side_nm, counts_per_photon=counts_per_photon, excess=excess, width_nm=width_nm)
+    if offset_counts is not None and not np.isfinite(offset_counts):
+        raise CalibrationError(f"offset_counts = {offset_counts}; expected a finite number: give the right one or leave it out")
+    sample = take_sample(movie)
+    spectrum = fit_spectrum(sample.fluctuation())
+    optics = _first_width(spectrum, side_nm, width_nm)
+    camera = _Camera(sample, offset_counts, counts_per_photon, excess)
+    state = _measure(sample, camera, optics, spectrum)
+    spots = fit_spots(state.photons[:SPOT_FRAMES], max(optics.width.value, 0.8), state.transfer.noise_variance.value)
+    better = _joined_width(optics, spectrum, spots, state, width_nm is not None)
+    if abs(better.width.value / optics.width.value - 1) > 0.03:
+        state = _measure(sample, camera, better, spectrum)
+    return _conditions(state, better, spots, side_nm)
+
+
+def _check_given(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise CalibrationError(f"{name} = {value}; expected a number above 0: give the right one or leave it out")
+
+
+def _first_width(spectrum: SpectrumFit | None, side_nm: float, width_nm: float | None) -> _Optics:
+    if width_nm is not None:
+        return _Optics(_scaled(Span(width_nm, width_nm, width_nm), 1 / side_nm), "given")
+    if spectrum is None or spectrum.significance < LEAST_SIGNIFICANCE:
+        return _Optics(_scaled(ASSUMED_WIDTH_NM, 1 / side_nm), "assumed")
+    return _Optics(_around(spectrum.width_px, float(np.hypot(spectrum.sigma_px, 0.015 * spectrum.width_px))), "measured")
+
+
+def _around(value: float, sigma: float) -> Span:
+    return Span(value, max(value - 2 * sigma, 0.0), value + 2 * sigma)
+
+
+def _scaled(span: Span, factor: float) -> Span:
+    return Span(span.value * factor, span.low * factor, span.high * factor)
+
+
+class _Camera:
+    """What was given of the camera, and the search for the rest."""
+
+    def __init__(self, sample: Sample, offset: float | None, gain: float | None, excess: float | None) -> None:
+        self.sample, self.offset, self.gain, self.excess = sample, offset, gain, excess
+
+    def transfer(self, width_px: float, spectrum: SpectrumFit | None) -> tuple[Transfer, float, bool]:
+        """Give offset, slope and read noise, the excess, and whether any of it was measured."""
+        counts = self.sample.counts
+        power, floor = (spectrum.power, spectrum.floor) if spectrum else (0.0, 1.0)
+        found = None
+        if min(counts.shape[1:]) >= 16:
+            order = choose_order(width_px, power, floor, min(counts.shape[1:]))
+            points = noise_points(counts, width_px, order, self.sample.saturation, self.sample.quantization)
+            found = fit_transfer(points, self.sample.lowest_offset, self.offset)
+            excess = self.excess if self.excess is not None else self._seen_excess(found)
+            if self.gain is not None:
+                found = fit_transfer(points, self.sample.lowest_offset, self.offset, self.gain * excess)
+        else:
+            excess = self.excess or 1.0
+        return found or self._assumed(excess), excess, found is not None
+
+    def _seen_excess(self, found: Transfer | None) -> float:
+        """Take 2 where the gain is known and the variance is nearer to twice of what it gives."""
+        return 2.0 if self.gain is not None and found is not None and found.slope.value > 1.5 * self.gain else 1.0
+
+    def _assumed(self, excess: float) -> Transfer:
+        darkest = float(np.quantile(self.sample.counts, 0.01))
+        offset = self.offset if self.offset is not None else (100.0 if darkest >= 100 else min(darkest, 0.0))
+        slope = self.gain * excess if self.gain is not None else 1.0
+        return Transfer(
+            Span(offset, min(0.0, darkest), max(darkest, offset)), Span(slope, slope / 10, slope * 10), Span(0.0, 0.0, 30.0)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """One pass of the chain; photons are Poisson photons, counts over the slope."""
+
+    camera: _Camera
+    transfer: Transfer
+    excess: float
+    measured: bool
+    photons: np.ndarray
+    background: np.ndarray
+    law: PixelLaw
+    power: float
+    width_px: float
+
+
+def _measure(sample: Sample, camera: _Camera, optics: _Optics, spectrum: SpectrumFit | None) -> _State:
+    transfer, excess, measured = camera.transfer(optics.width.value, spectrum)
+    slope, noise = transfer.slope.value, transfer.noise_variance.value
+    photons = (sample.counts - np.float32(transfer.offset.value)) / np.float32(slope)
+    seen = spectrum is not None and spectrum.significance >= LEAST_SIGNIFICANCE
+    power = spectrum.power / slope**2 if spectrum is not None and seen else 0.0
+    level = background_map(photons, noise)
+    grain = 1 / slope if sample.quantization else 0.0
+    law = fit_pixel_law(photons, optics.width.value, noise, power, grain)
+    if abs(law.power_misfit) > MISFIT:  # what stands still is taken for molecules: take the uneven background away first
+        flat = fit_pixel_law(photons - level + level.mean(), optics.width.value, noise, power, grain)
+        flat = replace(flat, background=flat.background + float(np.median(level) - level.mean()))
+        law = flat if abs(flat.power_misfit) < abs(law.power_misfit) else law
+    return _State(camera, transfer, excess, measured, photons, level, law, power, optics.width.value)
+
+
+def _crowding(state: _State, width_px: float) -> float:
+    """Give the emitters expected within three widths of another."""
+    return state.law.density_px * np.pi * (3 * width_px) ** 2 if state.power > 0 else 0.0
+
+
+def _joined_width(first: _Optics, spectrum: SpectrumFit | None, spots: Spots, state: _State, given: bool) -> _Optics:
+    """Join the widths of the spectrum and of the spots; where both are good and differ, single spots are believed."""
+    middle, sigma = spots.median_width()
+    if given or not np.isfinite(middle) or spots.isolated_share < 0.6 or _crowding(state, middle) > CROWDED:
+        return first
+    sigma = float(np.hypot(sigma, 0.015 * middle))
+    if first.source == "assumed" or spectrum is None:
+        return _Optics(_around(middle, sigma), "measured")
+    other = float(np.hypot(spectrum.sigma_px, 0.015 * spectrum.width_px))
+    if abs(middle - spectrum.width_px) > 3 * np.hypot(sigma, other):
+        return _Optics(_around(middle, 1.5 * sigma), "measured")
+    weights = np.array([1 / sigma**2, 1 / other**2])
+    joined = float((weights * [middle, spectrum.width_px]).sum() / weights.sum())
+    return _Optics(_around(joined, float(max(weights.sum() ** -0.5, abs(middle - spectrum.width_px) / 2))), "measured")
+
+
+def _conditions(state: _State, optics: _Optics, spots: Spots, side_nm: float) -> Conditions:
+    """Put the results into the units of the user."""
+    camera, transfer, excess = state.camera, state.transfer, state.excess
+    how: Source = "measured" if state.measured else "assumed"
+    excess_source: Source = "given" if camera.excess is not None else "measured" if excess > 1 else "assumed"
+    noise = _scaled(transfer.noise_variance, excess**2)
+    gain = _scaled(transfer.slope, 1 / excess)
+    level = _scaled(_background(state), excess)
+    shift = level.value - excess * float(np.median(state.background))
+    low, high = (max(0.0, excess * float(q) + shift) for q in np.quantile(state.background, [0.05, 0.95]))
+    density, photons, seen = _emitters(state, spots)
+    area_um2 = side_nm**2 * 1e-6
+    return Conditions(
+        offset_counts=_estimate(transfer.offset, "counts", how, camera.offset),
+        counts_per_photon=_estimate(gain, "counts per photon", how, camera.gain),
+        excess=Estimate(
+            excess, 1.0 if excess_source == "assumed" else excess, 2.0 if excess_source == "assumed" else excess, "", excess_source
+        ),
+        noise_variance=_estimate(noise, "photons^2", how, None),
+        background=_estimate(level, "photons per pixel", how, None),
+        background_range=(low, high),
+        width_nm=_estimate(_scaled(optics.width, side_nm), "nm", optics.source, None),
+        density_per_um2=_estimate(_scaled(density, 1 / area_um2), "emitters per um^2 and frame", "measured", None),
+        photons=_estimate(_scaled(photons, excess), "photons", seen, None),
+        notes=_notes(state, optics, excess_source, seen),
+    )
+
+
+def _estimate(span: Span, unit: str, source: Source, given: float | None) -> Estimate:
+    if given is not None:
+        return Estimate(float(given), float(given), float(given), unit, "given")
+    return Estimate(float(span.value), float(span.low), float(span.high), unit, source)
+
+
+def _background(state: _State) -> Span:
+    """Give the background with the interval that the offset, the gain and the fit leave to it."""
+    value, sigma = state.law.background, state.law.sigmas[0]
+    counts = state.transfer.offset.value + state.transfer.slope.value * value
+    camera = state.transfer.photons_of(counts)
+    error = float(np.hypot(2 * sigma, 0.05 * value))
+    return Span(value, max(0.0, camera.low - error), camera.high + error)
+
+
+def _emitters(state: _State, spots: Spots) -> tuple[Span, Span, Source]:
+    """Give density per pixel and photons of an emitter; the intervals grow with how unevenly the molecules lie."""
+    law, pixels = state.law, state.photons[0].size
+    counted = spots.per_frame / pixels
+    enough = spots.per_frame * min(len(state.photons), SPOT_FRAMES) >= 5
+    if state.power <= 0 and not enough:
+        return Span(0.0, 0.0, 1.0 / pixels), ASSUMED_PHOTONS, "assumed"
+    if len(spots.photons) >= 5 and _counts_spots(state, spots):
+        bright = float(np.median(spots.photons))
+        return (
+            Span(counted, counted / 1.7, max(3 * counted, min(law.density_px, 10 * counted))),
+            Span(bright, bright / 3, 2 * bright),
+            "measured",
+        )
+    slope = state.transfer.slope
+    doubt = 0.25 * float(np.log(slope.high / slope.low)) if state.camera.gain is None else 0.0
+    uneven = 0.15 + 0.1 * min(law.clustering, 3.0) + min(abs(law.power_misfit), 0.4) + doubt
+    wide, tall = (float(np.exp(2 * np.hypot(sigma, uneven))) for sigma in law.sigmas[1:])
+    density = Span(law.density_px, law.density_px / wide, law.density_px * wide)
+    if enough and _crowding(state, state.width_px) < CROWDED:
+        density = Span(density.value, min(density.low, counted), max(density.high, counted))
+    return density, Span(law.photons, law.photons / tall, law.photons * tall), "measured"
+
+
+def _counts_spots(state: _State, spots: Spots) -> bool:
+    """Whether spots are to be counted: the field is mostly empty and the histogram of the pixels does not explain it.
+
+    A crowd of molecules would make the contrast restless everywhere; a Gaussian PSF passes 0.286 of its power into the contrast.
+    """
+    law = state.law
+    light = max(law.background + state.transfer.noise_variance.value, 0.1)
+    crowd = np.sqrt(1 + TRANSMISSION * state.power / light)
+    misread = _crowding(state, state.width_px) > CROWDED and spots.restlessness < 0.6 * crowd
+    return spots.restlessness < 2 and (misread or abs(law.power_misfit) > MISFIT)
+
+
+def _notes(state: _State, optics: _Optics, excess_source: Source, seen: Source) -> tuple[str, ...]:
+    notes = []
+    if excess_source == "assumed":
+        notes.append(
+            "one movie cannot tell excess noise from gain; for an EMCCD give excess=2, else photons read half of the true ones"
+        )
+    if excess_source == "measured":
+        notes.append("the noise is that of an electron multiplying camera of the gain given")
+    if not state.measured:
+        notes.append("the movie is too small or too dark to show its camera; offset and gain are assumed")
+    if np.isfinite(state.camera.sample.saturation):
+        notes.append("some pixels are full; bright molecules look wider and dimmer than they are")
+    offset = state.transfer.offset
+    if state.camera.offset is None and (offset.high - offset.low) / state.transfer.slope.value > 0.5 * state.law.background:
+        notes.append("the movie hardly tells the offset from the background; localizations depend little on it")
+    if optics.source == "assumed":
+        notes.append("no molecules were seen; the width of the PSF is assumed")
+    elif seen == "assumed":
+        notes.append("no molecules were seen")
+    return tuple(notes)

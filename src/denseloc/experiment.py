@@ -1,0 +1,165 @@
+"""The experiment: the document that names one PSF, camera, specimen, localizer and training."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import Field, field_validator
+
+from .camera import CAMERAS, Camera
+from .data import Grid
+from .description import Section, parse
+from .errors import DocumentError
+from .localize import LOCALIZERS, DecodeSettings, InputConditions, Localizer, Scales
+from .microscope import Microscope
+from .optics import PSFS
+from .specimen import Specimen, SpecimenSettings
+from .train import Simulator, TrainingSettings
+from .units import PixelSize, pixel_size_pair
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    PSFKind = CameraKind = LocalizerKind = Any
+else:
+    PSFKind, CameraKind, LocalizerKind = PSFS.field(), CAMERAS.field(), LOCALIZERS.field()
+
+
+class Experiment(Section):
+    """One experiment: what the microscope is, what lies under it, and how a localizer for it is trained."""
+
+    name: str = Field("experiment", description="a name for people")
+    description: str = Field("", description="what it is for")
+    pixel_size_nm: PixelSize = Field(description="camera pixel in the sample plane, one number or (y, x)")
+    psf: PSFKind
+    camera: CameraKind
+    specimen: SpecimenSettings
+    localizer: LocalizerKind = DecodeSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @field_validator("pixel_size_nm", mode="before")
+    @classmethod
+    def _pair(cls, value: Any) -> Any:
+        if isinstance(value, (int, float)):
+            return pixel_size_pair(value)
+        return value
+
+    @field_validator("pixel_size_nm")
+    @classmethod
+    def _plausible(cls, value: PixelSize) -> PixelSize:
+        if not all(5 <= side <= 2000 for side in value):
+            raise ValueError("a camera pixel in the sample is 5 to 2000 nm wide; give it in nm")
+        return value
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> Experiment:
+        """Read a TOML or JSON document; paths inside it count from its folder.
+
+        Raises:
+            DocumentError: not readable, unknown key, wrong unit or value; one line that says which.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DocumentError(f"cannot read the document {path} ({error}); give a TOML or JSON file") from None
+        try:
+            values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+            raise DocumentError(f"{path} is not valid {path.suffix.lstrip('.').upper() or 'TOML'}: {error}") from None
+        return parse(cls, _resolve_paths(values, path.parent), str(path))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], source: str = "document") -> Experiment:
+        """Read the document as it travels inside model files and tables."""
+        return parse(cls, values, source)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the whole document as plain JSON values."""
+        return self.model_dump(mode="json")
+
+    @staticmethod
+    def schema_json() -> dict[str, Any]:
+        """Give the JSON schema of the document."""
+        return Experiment.model_json_schema()
+
+    def grid(self, shape_px: tuple[int, int], margin_px: float = 0.0) -> Grid:
+        """Make the pixel raster of a frame."""
+        return Grid(shape_px, self.pixel_size_nm, margin_px)
+
+    def build_camera(self) -> Camera:
+        """Make the camera."""
+        camera: Camera = self.camera.build()
+        return camera
+
+    def build_microscope(self, shape_px: tuple[int, int]) -> Microscope:
+        """Make PSF, camera and grid."""
+        return Microscope(self.psf.build(self.pixel_size_nm), self.build_camera(), self.grid(shape_px))
+
+    def build_specimen(self, shape_px: tuple[int, int]) -> Specimen:
+        """Make what lies under the objective, with a margin as wide as half of the PSF's patch (at most 6 px)."""
+        return self.specimen.build(self.grid(shape_px, margin_px=min(6.0, self.psf.roi_px / 2)))
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether the localizer is to find z: the specimen is thick and the PSF tells depths apart."""
+        low, high = self.specimen.z_nm
+        return high > low and self.psf.kind in ("astigmatic", "double_helix", "multiplane")
+
+    def width_px(self) -> float:
+        """Size of the PSF in focus, in pixels."""
+        width = getattr(self.psf, "width_nm", None) or 1.7 * self.psf.width_1_nm
+        return float(width) / self.pixel_size_nm[1]
+
+    def build_localizer(self) -> Localizer:
+        """Make the localizer, untrained, with the scales that follow from this document."""
+        camera, specimen = self.build_camera(), self.build_specimen((32, 32))
+        generator = torch.Generator().manual_seed(0)
+        emitters = specimen.draw(50, generator)
+        background = float(specimen.draw_background(50, generator).mean())
+        excess = float(torch.as_tensor(camera.excess, dtype=torch.float32).mean())
+        reference = InputConditions(background, excess, float(camera.noise_variance((1, 1)).mean()), self.width_px())
+        low, high = self.specimen.z_nm
+        scales = Scales(
+            pixel_size_nm=self.pixel_size_nm,
+            z_unit_nm=max(abs(low), abs(high)) if self.has_depth else 0.0,
+            photon_unit=math.exp(float(emitters.photons.clamp(min=1).log().mean())) if len(emitters) else 1000.0,
+            planes=self.psf.build(self.pixel_size_nm).planes,
+            reference=reference,
+        )
+        localizer: Localizer = self.localizer.build(scales)
+        return localizer
+
+    def build_simulator(self, localizer: Localizer, device: torch.device | str = "cpu") -> Simulator:
+        """Make what draws the training batches."""
+        side = self.training.patch_px
+        told = getattr(self.localizer, "conditioned", False)
+        return Simulator(
+            self.build_specimen((side, side)),
+            self.build_microscope((side, side)).to(device),
+            width_px=self.width_px(),
+            psf_scale=self.training.psf_scale,
+            lone_fraction=self.training.lone_fraction,
+            frames=self.training.frames,
+            reference=None if told else localizer.scales.reference.tensor(1),
+        )
+
+
+def _resolve_paths(values: Any, folder: Path) -> Any:
+    """Turn relative names of .npy files into paths from the document's folder."""
+    if isinstance(values, dict):
+        return {key: _resolve_paths(value, folder) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_resolve_paths(value, folder) for value in values]
+    if isinstance(values, str) and values.endswith(".npy"):
+        return str(folder / values)
+    return values

@@ -1,0 +1,63 @@
+"""Files: written to a temporary name beside the target and then renamed, so that a target is whole or untouched."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import OutputError
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+def check_writable(path: Path | str) -> Path:
+    """Check, before long work, that ``path`` can be written; give it as a Path with links followed.
+
+    Raises:
+        OutputError: the folder is missing or may not be written to, or the target is not an ordinary file.
+    """
+    target = Path(os.path.realpath(path))
+    folder = target.parent
+    if not folder.exists():
+        raise OutputError(f"{path}: the folder {folder} does not exist; make it or choose another")
+    if not folder.is_dir():
+        raise OutputError(f"{path}: {folder} is a file, expected a folder; choose another place")
+    if target.exists() and not target.is_file():
+        found = "a folder" if target.is_dir() else "a device"
+        raise OutputError(f"{path}: this is {found}, expected the name of a file to write; choose another name")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: the folder {folder} may not be written to; change its permissions or choose another")
+    return target
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Give a temporary path in the folder of ``path``; rename it to ``path`` on success, remove it on failure.
+
+    The temporary name keeps the suffix of ``path``. An OSError of the writing becomes one line.
+
+    Raises:
+        OutputError: the target cannot be written, or the disk is full; nothing was written then.
+    """
+    target = check_writable(path)
+    part = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}{target.suffix}")
+    try:
+        yield part
+        os.replace(part, target)
+    except OSError as error:
+        if isinstance(error.filename, str) and Path(os.path.realpath(error.filename)) not in (part, target):
+            raise  # about another file, such as one that is being read
+        raise OutputError(f"{path}: {_reason(error)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _reason(error: OSError) -> str:
+    text = str(error)
+    if error.errno in _NO_SPACE or "No space left" in text or f"errno = {errno.ENOSPC}," in text:
+        return "the disk is full, nothing was written; free some space or choose another folder"
+    return f"cannot be written ({error.strerror or text.splitlines()[0]}), nothing was written; choose another place"

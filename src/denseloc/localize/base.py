@@ -1,0 +1,92 @@
+"""What every localizer is: something that turns Frames into Localizations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Frames, Localizations
+from ..description import Section
+from ..units import PixelSize
+
+
+@dataclass(frozen=True)
+class InputConditions:
+    """What a localizer is told of a movie.
+
+    Args:
+        background: photons per pixel and frame.
+        excess: variance of the shot noise per photon (2 behind an EM register, 1 elsewhere).
+        noise_variance: variance of the camera's own noise in photons^2.
+        width_px: size of the PSF in focus as a Gaussian standard deviation, in pixels.
+    """
+
+    background: float
+    excess: float = 1.0
+    noise_variance: float = 0.0
+    width_px: float = 1.3
+
+    def tensor(self, n: int, device: torch.device | str = "cpu") -> Tensor:
+        """Give the conditions of n frames as (n, 4): background, excess, noise variance, width."""
+        row = torch.tensor([self.background, self.excess, self.noise_variance, self.width_px], device=device)
+        return row.expand(n, 4)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Units in which a network speaks, derived from its experiment.
+
+    Args:
+        pixel_size_nm: (y, x) of the frames.
+        z_unit_nm: half of the depth range, 0 where there is no depth.
+        photon_unit: typical photons of an emitter.
+        planes: number of focal planes.
+        reference: conditions of a model that serves one microscope only.
+    """
+
+    pixel_size_nm: PixelSize
+    z_unit_nm: float
+    photon_unit: float
+    planes: int
+    reference: InputConditions
+
+
+class LocalizerSettings(Section):
+    """What the sections of all localizers share."""
+
+    def build(self, scales: Scales) -> Localizer:
+        """Make the localizer, untrained."""
+        raise NotImplementedError
+
+
+class Localizer(nn.Module, ABC):
+    """Turns Frames into Localizations.
+
+    Attributes:
+        context: number of neighbouring frames that it looks at on each side.
+        halo_px: how far a pixel's result depends on its neighbours; tiles overlap by this much.
+        align_px: tiles begin at multiples of this.
+        conditions: what it is told of the movie; set before use.
+    """
+
+    context: int = 0
+    halo_px: int = 0
+    align_px: int = 1
+
+    def __init__(self, scales: Scales) -> None:
+        super().__init__()
+        self.scales = scales
+        self.conditions = scales.reference
+
+    @abstractmethod
+    def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 256) -> Localizations:
+        """Localize.
+
+        Args:
+            frames: consecutive frames; those outside of ``keep`` serve as context only.
+            keep: (start, stop) numbers of the frames to be localized; all if None.
+            tile_px: largest tile that is computed at once; does not change the result.
+        """

@@ -1,0 +1,63 @@
+"""The microscope: PSF, camera and pixel grid; expected frames, sampled frames and their likelihood."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .camera import Camera
+from .data import Emitters, Grid
+from .kernels.splat import naive
+from .optics import PSF
+
+
+class Microscope(nn.Module):
+    """One differentiable model of the instrument.
+
+    Args:
+        psf: fractions of an emitter's photons on the pixels around it.
+        camera: counts from photons and back.
+        grid: the pixels.
+    """
+
+    def __init__(self, psf: PSF, camera: Camera, grid: Grid) -> None:
+        super().__init__()
+        self.psf = psf
+        self.camera = camera
+        self.grid = grid
+
+    def expected(self, emitters: Emitters, background: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Form the noise-free frames.
+
+        Args:
+            emitters: any order; frames 0 .. n-1. Differentiable in positions and photons.
+            background: (n, planes or 1, rows, columns) photons per pixel.
+            scale: (emitters,) factor on the widths of the PSF, or None.
+
+        Returns:
+            (n, planes, rows, columns) expected photons.
+        """
+        rows, columns = self.grid.shape_px
+        y_nm, x_nm = self.grid.pixel_size_nm
+        frames = background.expand(-1, self.psf.planes, rows, columns)
+        if len(emitters) == 0:
+            return frames.clone()
+        x, y = emitters.x_nm / x_nm - 0.5, emitters.y_nm / y_nm - 0.5
+        column, row = x.detach().round().long(), y.detach().round().long()
+        patches = self.psf(torch.stack((x - column, y - row), -1), emitters.z_nm, scale)
+        patches = patches * emitters.photons[:, None, None, None]
+        if torch.is_grad_enabled() or patches.device.type != "cpu":
+            return naive.splat(patches, emitters.frame, row, column, frames).clamp(min=0)
+        from .kernels.splat import numba_cpu
+
+        total = frames.contiguous().clone()
+        numba_cpu.splat(patches.numpy(), emitters.frame.numpy(), row.numpy(), column.numpy(), total.numpy())
+        return total.clamp_(min=0)
+
+    def sample(self, emitters: Emitters, background: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw counts (n, planes, rows, columns) of frames with these emitters."""
+        return self.camera.sample(self.expected(emitters, background), generator)
+
+    def log_prob(self, counts: Tensor, emitters: Emitters, background: Tensor) -> Tensor:
+        """Log-likelihood (n,) of counted frames, given emitters and background."""
+        return self.camera.log_prob(counts, self.expected(emitters, background)).flatten(1).sum(1)

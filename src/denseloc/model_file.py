@@ -1,0 +1,126 @@
+"""Model files: weights as safetensors with the experiment, the units and the training record as JSON inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .data import COLUMNS, CONVENTIONS
+from .description import nearest
+from .errors import DenselocError, ModelError
+from .experiment import Experiment
+from .files import replacing
+from .localize import InputConditions, Localizer, Scales
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained localizer with the experiment that it was made for.
+
+    Args:
+        localizer: ready for use.
+        experiment: the document.
+        record: how it was trained: steps, seconds, history of scores, versions.
+        name: file name without suffix.
+    """
+
+    localizer: Localizer
+    experiment: Experiment
+    record: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "model"
+
+
+def save_model(path: Path | str, model: Model) -> None:
+    """Write a model file; weights are kept in 16 bit, whose rounding lies below that of the arithmetic."""
+    notes = {
+        "format": FORMAT,
+        "experiment": model.experiment.to_json(),
+        "scales": asdict(model.localizer.scales),
+        "record": dict(model.record),
+        "conventions": CONVENTIONS,
+        "columns": {column.name: column.unit for column in COLUMNS.values()},
+    }
+    tensors = {name: value.detach().cpu().half().contiguous() for name, value in model.localizer.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {"denseloc": json.dumps(notes)})
+
+
+def load_model(path: Path | str) -> Model:
+    """Read a model file.
+
+    Raises:
+        ModelError: not there, damaged, of a newer version, or not a model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"no model file {path}; give a file or one of: {', '.join(shipped_models())}")
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("denseloc")
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} is damaged or not a model file ({str(error).splitlines()[0]}); train it again or fetch it anew"
+        ) from None
+    if text is None:
+        raise ModelError(f"{path} holds tensors but no denseloc document; give a model made by 'denseloc train'")
+    try:
+        notes = json.loads(text)
+        version = int(notes["format"])
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(f"{path}: the document inside is damaged; train it again or fetch it anew") from None
+    if version > FORMAT:
+        raise ModelError(f"{path} is a model of format {version}, this denseloc reads up to {FORMAT}; install a newer denseloc")
+    try:
+        experiment = Experiment.from_json(notes["experiment"], str(path))
+        localizer = experiment.localizer.build(_scales(notes["scales"]))
+        localizer.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError, DenselocError) as error:
+        raise ModelError(
+            f"{path}: weights and document do not fit together ({str(error).splitlines()[0]}); train it again"
+        ) from None
+    return Model(localizer.eval(), experiment, notes.get("record", {}), path.stem)
+
+
+def _scales(values: Mapping[str, Any]) -> Scales:
+    reference = InputConditions(**values["reference"])
+    y, x = values["pixel_size_nm"]
+    return Scales(**{**values, "pixel_size_nm": (float(y), float(x)), "reference": reference})
+
+
+def shipped_models() -> dict[str, Path]:
+    """List the models that come with the package: name and file."""
+    folder = Path(str(resources.files("denseloc") / "models"))
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def find_model(name: str | Path) -> Model:
+    """Load a model by file or by the name of a shipped one; the error offers the nearest name."""
+    known = shipped_models()
+    if str(name) in known:
+        return load_model(known[str(name)])
+    if Path(name).suffix == SUFFIX or Path(name).exists():
+        return load_model(name)
+    raise ModelError(
+        f"no model '{name}'{nearest(str(name), known)}; shipped models: {', '.join(known) or 'none'}; or give a {SUFFIX} file"
+    )
+
+
+def initialise_from(localizer: Localizer, other: Localizer) -> int:
+    """Begin from another model's weights where names and shapes agree; gives the number of tensors taken."""
+    mine = localizer.state_dict()
+    taken = {name: value for name, value in other.state_dict().items() if name in mine and mine[name].shape == value.shape}
+    with torch.no_grad():
+        localizer.load_state_dict({**mine, **taken})
+    return len(taken)

@@ -1,0 +1,144 @@
+"""What every PSF is: fractions of an emitter's photons on the pixels around it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from ..description import Array, Section
+from ..kernels.map_interpolation import naive
+from ..units import PixelSize
+
+
+class ResidualMaps(Section):
+    """Residual pixel maps that a parametric PSF carries: what the formula misses, per depth.
+
+    Source: Speiser et al. 2019, equations 4 and 5 (delta_xy): one map per 100 nm of z, trilinear in between.
+    """
+
+    values: Array = Field(description="([planes,] depths, s k + 1, s k + 1) photon fractions; s nodes per pixel, k pixels wide")
+    z_min_nm: float = Field(description="depth of the first map")
+    z_step_nm: float = Field(100.0, gt=0, description="distance of two maps")
+    nodes_per_px: int = Field(1, ge=1, le=8, description="nodes per camera pixel")
+
+    @model_validator(mode="after")
+    def _shape(self) -> ResidualMaps:
+        shape = self.values.shape
+        if len(shape) not in (3, 4) or shape[-2] != shape[-1] or (shape[-1] - 1) % self.nodes_per_px or not self.size_px % 2:
+            raise ValueError(f"residual maps of shape {shape}: expected ([planes,] depths, s k + 1, s k + 1) with odd k")
+        return self
+
+    @property
+    def size_px(self) -> int:
+        """Width k of the maps in camera pixels."""
+        return (self.values.shape[-1] - 1) // self.nodes_per_px
+
+
+class PSFSettings(Section):
+    """What the sections of all parametric PSFs share."""
+
+    roi_px: int = Field(15, ge=5, le=101, description="pixels across the patch on which the PSF is drawn; odd")
+    residual_maps: ResidualMaps | None = Field(None, description="pixel maps of what the formula misses")
+
+    @model_validator(mode="after")
+    def _odd(self) -> PSFSettings:
+        if self.roi_px % 2 == 0:
+            raise ValueError(f"roi_px must be odd (found {self.roi_px})")
+        if self.residual_maps is not None and self.residual_maps.size_px != self.roi_px:
+            raise ValueError(f"residual maps are {self.residual_maps.size_px} px wide, roi_px is {self.roi_px}")
+        return self
+
+    def build(self, pixel_size_nm: PixelSize) -> PSF:
+        """Make the PSF for a pixel size."""
+        raise NotImplementedError
+
+
+class PSF(nn.Module, ABC):
+    """Photon fraction per pixel around a point; differentiable in position and in its own parameters.
+
+    Attributes:
+        planes: number of focal planes.
+        roi_px: odd width of the patch in pixels.
+        pixel_size_nm: (y, x).
+        z_range_nm: depths between which the PSF is known, or None for a PSF without depth.
+    """
+
+    planes: int = 1
+    z_range_nm: tuple[float, float] | None = None
+
+    def __init__(self, settings: PSFSettings, pixel_size_nm: PixelSize) -> None:
+        super().__init__()
+        self.settings = settings
+        self.pixel_size_nm = pixel_size_nm
+        self.roi_px = settings.roi_px
+        maps = settings.residual_maps
+        self.maps = (
+            None if maps is None else nn.Parameter(torch.from_numpy(maps.values.copy()).reshape(-1, *maps.values.shape[-3:]))
+        )
+
+    def forward(self, offset_px: Tensor, z_nm: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Draw emitters.
+
+        Args:
+            offset_px: (n, 2) as (dx, dy) from the centre of the middle pixel, each in -0.5 .. 0.5.
+            z_nm: (n,) depth.
+            scale: (n,) factor on all widths, or None.
+
+        Returns:
+            (n, planes, roi, roi) fractions of the photons, indexed (row, column).
+        """
+        dx, dy = offset_px.unbind(-1)
+        patches = self.shape(dx, dy, z_nm, torch.ones_like(dx) if scale is None else scale)
+        return patches if self.maps is None else self._add_maps(patches, dx, dy, z_nm)
+
+    @abstractmethod
+    def shape(self, dx_px: Tensor, dy_px: Tensor, z_nm: Tensor, scale: Tensor) -> Tensor:
+        """Evaluate the formula alone, without maps: (n, planes, roi, roi)."""
+
+    def described(self) -> PSFSettings:
+        """Give the document section with the present values of the parameters (after a fit)."""
+        maps = self.settings.residual_maps
+        if maps is None or self.maps is None:
+            return self.settings.model_copy(update=self.values())
+        values = self.maps.detach().cpu().numpy().reshape(maps.values.shape)
+        return self.settings.model_copy(update={**self.values(), "residual_maps": maps.model_copy(update={"values": values})})
+
+    def values(self) -> dict[str, Any]:
+        """Give the present values of the formula's parameters under their names in the document."""
+        return {name: parameter.detach().item() for name, parameter in self.named_parameters() if parameter.numel() == 1}
+
+    def _add_maps(self, patches: Tensor, dx: Tensor, dy: Tensor, z_nm: Tensor) -> Tensor:
+        maps = self.settings.residual_maps
+        assert maps is not None and self.maps is not None
+        level = (z_nm - maps.z_min_nm) / maps.z_step_nm
+        if torch.is_grad_enabled() or patches.device.type != "cpu" or patches.dtype != torch.float32:
+            planes = [naive.interpolate(plane, dx, dy, level, self.roi_px, maps.nodes_per_px) for plane in self.maps]
+            return patches + torch.stack(planes, dim=1)
+        from ..kernels.map_interpolation import numba_cpu
+
+        total = patches.contiguous()
+        arguments = [t.contiguous().numpy() for t in (dx, dy, level)]
+        for plane, values in enumerate(self.maps.detach()):
+            phases = naive.polyphase(values, self.roi_px, maps.nodes_per_px).contiguous()
+            numba_cpu.add_interpolated(phases.numpy(), *arguments, maps.nodes_per_px, total[:, plane].numpy())
+        return total
+
+
+def parameter(value: float) -> nn.Parameter:
+    """Make a learnable scalar."""
+    return nn.Parameter(torch.tensor(float(value)))
+
+
+def gaussian_width(
+    z_nm: Tensor, width: Tensor, focus: Tensor, depth: Tensor, a: Tensor | float = 0.0, b: Tensor | float = 0.0
+) -> Tensor:
+    """Width of a defocused Gaussian: ``w sqrt(1 + u^2 + A u^3 + B u^4)``, ``u = (z - focus) / depth``; same unit as ``width``.
+
+    Source: Huang et al., Science 319 (2008) 810; Aritake et al. 2020, equation of the quad-plane PSF.
+    """
+    u = (z_nm - focus) / depth
+    return width * torch.sqrt((1 + u**2 + a * u**3 + b * u**4).clamp(min=0.05))

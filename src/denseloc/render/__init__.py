@@ -1,0 +1,7 @@
+"""Draw localizations as a super-resolved picture and write it to a file."""
+
+from .colour import depth_colours
+from .draw import RenderWarning, render
+from .picture import save_png, save_tiff
+
+__all__ = ["RenderWarning", "depth_colours", "render", "save_png", "save_tiff"]

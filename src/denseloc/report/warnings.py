@@ -1,0 +1,204 @@
+"""Plain words for what looks wrong in a localization run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ..data import Localizations, Movie
+from ..description import Range
+from .samples import CHI2_FLOOR, CHI2_LIMIT, CHI2_MOLECULES_LIMIT, CORRELATION_LIMIT, FrameSample, compare_all
+from .summary import counts_per_frame, finite, frame_range, local_density_per_um2, number, pixel_size, subpixel
+
+EDGE = 0.02
+"""Part of a range, from its end, that counts as being at the limit."""
+AT_LIMIT = 0.05
+"""Share of localizations at one limit that is worth a warning (an even spread puts `EDGE` there)."""
+OUTSIDE = 0.05
+"""Share of values outside of the training range that is worth a warning."""
+DRIFT_FACTOR = 3.0
+"""Change of the number per frame from the first to the last fifth that is worth a warning."""
+GRID_CONTRAST = 0.1
+GRID_P_VALUE = 1e-6
+GRID_ROWS = 1000
+
+
+def judge(
+    table: Localizations,
+    samples: Sequence[FrameSample] = (),
+    *,
+    ranges: Mapping[str, Range] | None = None,
+    movie: Movie | None = None,
+) -> list[str]:
+    """Say in plain words what looks wrong, worst first; an empty list if nothing does.
+
+    Args:
+        table: the localizations.
+        samples: raw frames with the model's picture of them.
+        ranges: what the model was trained on, (low, high) by name: ``photons``, ``z_nm``, ``background`` and ``density_per_um2``.
+        movie: the movie, for the range of frames.
+    """
+    ranges = ranges or {}
+    found = [*_model(samples)]
+    if len(table) == 0:
+        return [
+            "Nothing was localized. Check that gain and offset give sensible photons, that the region holds molecules and that the "
+            "threshold on probability is not too high.",
+            *found,
+        ]
+    return [
+        *found,
+        *_missing(table),
+        *_density(table, ranges),
+        *_limits(table, ranges),
+        *_outside(table, ranges),
+        *_grid(table, pixel_size(table, movie, samples)),
+        *_time(counts_per_frame(table, frame_range(table, movie)), frame_range(table, movie)[0]),
+        *_sigma(table),
+    ]
+
+
+def _model(samples: Sequence[FrameSample]) -> Iterator[str]:
+    agreements = compare_all(samples)
+    if not agreements:
+        return
+    chi2 = float(np.median([a.chi2 for a in agreements]))
+    on_molecules = [a.chi2_molecules for a in agreements if a.chi2_molecules is not None]
+    molecules = float(np.median(on_molecules)) if on_molecules else 1.0
+    correlation = float(np.median([a.correlation for a in agreements]))
+    if chi2 > CHI2_LIMIT:
+        yield (
+            f"The model does not describe this movie: chi2 per pixel is {chi2:.2f} where 1 is expected. The PSF, the gain, the "
+            "background or the density differ from what the model was made for; positions and sigmas may be wrong."
+        )
+    elif chi2 < CHI2_FLOOR:
+        yield (
+            f"The movie holds less noise than the model expects: chi2 per pixel is {chi2:.2f} where 1 is expected. Check gain, "
+            "offset and read noise, and that the movie was not averaged or smoothed."
+        )
+    elif molecules > CHI2_MOLECULES_LIMIT:
+        yield (
+            f"The model describes the background but not the molecules: chi2 per pixel is {molecules:.2f} where molecules are. "
+            "The PSF may be wrong, or molecules were missed."
+        )
+    elif abs(correlation) > CORRELATION_LIMIT and sum(a.n_pixels for a in agreements) > 1000:
+        yield (
+            f"The residual is not pure noise: neighbouring pixels are correlated by {correlation:.2f}. Molecules may be missed, or "
+            "the PSF or the background may be slightly wrong."
+        )
+
+
+def _missing(table: Localizations) -> Iterator[str]:
+    bad = {name: len(table) - len(finite(table, name)) for name in table.columns}
+    named = [f"{name} ({number(n)})" for name, n in bad.items() if n]
+    if named:
+        yield f"Some values are not numbers: {', '.join(named)} of {number(len(table))} rows. Leave these rows out first."
+
+
+def _density(table: Localizations, ranges: Mapping[str, Range]) -> Iterator[str]:
+    density = local_density_per_um2(table)
+    if density is None or "density_per_um2" not in ranges:
+        return
+    high = ranges["density_per_um2"][1]
+    if density > 1.1 * high:
+        yield (
+            f"The movie is denser than anything the model was trained on: {density:.2f} per µm² around a typical localization, "
+            f"trained up to {number(high)} per µm². Expect missed molecules; train for this density or use sparser frames."
+        )
+
+
+def _limits(table: Localizations, ranges: Mapping[str, Range]) -> Iterator[str]:
+    for name, what, advice in (
+        (
+            "photons",
+            "the upper photon limit",
+            "The model cannot go higher: their photons and sigmas are wrong. Widen the photon range.",
+        ),
+        ("z_nm", "the limits of z", "Molecules beyond the limits are put there: leave them out, or widen the z range."),
+    ):
+        values = finite(table, name)
+        if len(values) < 50:
+            continue
+        low, high = ranges.get(name, (float(values.min()), float(values.max())))
+        margin = EDGE * (high - low)
+        if margin <= 0 and name not in ranges:
+            continue  # all values are equal: nothing was estimated
+        low_share = float(np.mean(values <= low + margin)) if name == "z_nm" else 0.0
+        high_share = float(np.mean(values >= high - margin))
+        if max(low_share, high_share) > AT_LIMIT:
+            unit = "nm" if name == "z_nm" else "photons"
+            span = f"{number(low)} to {number(high)} nm" if name == "z_nm" else f"{number(high)} {unit}"
+            yield f"{_percent(low_share + high_share)} of the localizations lie at {what} ({span}). {advice}"
+
+
+def _outside(table: Localizations, ranges: Mapping[str, Range]) -> Iterator[str]:
+    for name in ("background", "photons"):
+        values = finite(table, name)
+        if name not in ranges or not len(values):
+            continue
+        low, high = ranges[name]
+        share = float(np.mean((values < low) | (values > high)))
+        if share > OUTSIDE:
+            yield (
+                f"{_percent(share)} of the localizations have {name} outside of what the model was trained on ({number(low)} to "
+                f"{number(high)} photons; the median here is {number(float(np.median(values)))}). Train for these conditions."
+            )
+
+
+def _grid(table: Localizations, pixel_size_nm: tuple[float, float] | None) -> Iterator[str]:
+    if pixel_size_nm is None or len(table) < GRID_ROWS:
+        return
+    axes = (subpixel(table.x_nm, pixel_size_nm[1], "x"), subpixel(table.y_nm, pixel_size_nm[0], "y"))
+    uneven = [a for a in axes if a.p_value < GRID_P_VALUE and a.contrast > GRID_CONTRAST]
+    if uneven:
+        named = " and ".join(f"{a.axis} (by {_percent(a.contrast)})" for a in uneven)
+        yield (
+            f"Positions are not spread evenly inside of the camera pixel, in {named}. Estimates may be drawn to a grid, which "
+            "makes false structure of the size of a pixel. Few molecules that stay on for long can give this too."
+        )
+
+
+def _time(counts: np.ndarray, first: int) -> Iterator[str]:
+    n = len(counts)
+    if n < 10 or counts.sum() < 100:
+        return
+    fifth = n // 5
+    start, end = float(counts[:fifth].mean()), float(counts[-fifth:].mean())
+    floor = 1.0 / fifth
+    if max(start, end) > DRIFT_FACTOR * max(min(start, end), floor):
+        yield (
+            f"The number of localizations per frame changes from {number(start)} in the first fifth of the movie to {number(end)} "
+            "in the last. Bleaching does this; so does a loss of focus. Look at the plot of counts over time."
+        )
+    begin, length = _longest_gap(counts)
+    if counts.mean() >= 1 and length > max(20, 0.02 * n):
+        yield f"Frames {first + begin} to {first + begin + length - 1} hold no localization. Look at them."
+
+
+def _longest_gap(counts: np.ndarray) -> tuple[int, int]:
+    """Find (start, length) of the longest run of zeros."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], counts == 0, [0]]).astype(np.int8)))
+    starts, stops = edges[::2], edges[1::2]
+    if not len(starts):
+        return 0, 0
+    longest = int(np.argmax(stops - starts))
+    return int(starts[longest]), int(stops[longest] - starts[longest])
+
+
+def _sigma(table: Localizations) -> Iterator[str]:
+    for axis in ("x", "y", "z"):
+        sigma, bound = f"sigma_{axis}_nm", f"crlb_{axis}_nm"
+        if sigma not in table or bound not in table:
+            continue
+        good = np.isfinite(table.columns[sigma]) & np.isfinite(table.columns[bound]) & (table.columns[bound] > 0)
+        ratio = float(np.median(table.columns[sigma][good] / table.columns[bound][good])) if good.any() else 1.0
+        if ratio < 0.85:
+            yield (
+                f"{sigma} is smaller than theory allows: {ratio:.2f} times the Cramér-Rao bound at the median. The localizations "
+                "are less sure than they say; do not weight or filter by sigma before you know why."
+            )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.1f} %"

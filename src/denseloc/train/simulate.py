@@ -1,0 +1,106 @@
+"""Training batches, simulated on the training device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..camera import Various
+from ..data import Emitters
+from ..description import Range
+from ..microscope import Microscope
+from ..specimen import Specimen
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of consecutive frames with the truth of their inner frames.
+
+    Args:
+        photons: (b, t, planes, h, w) what the camera says, in photons.
+        conditions: (b, 4) background, excess, noise variance, PSF width in px, as a localizer would be told.
+        emitters: those of the inner frames that lie inside the frame; frames count 0 .. b (t - 2) - 1, window by window.
+        background: (b (t - 2), 1, h, w) true background of the inner frames.
+        absent: (b,) windows whose outer frames are to be treated as missing.
+    """
+
+    photons: Tensor
+    conditions: Tensor
+    emitters: Emitters
+    background: Tensor
+    absent: Tensor
+
+
+class Simulator:
+    """Draws batches: specimen, microscope, and what varies from movie to movie.
+
+    Args:
+        specimen: draws emitters and backgrounds on the microscope's grid.
+        microscope: forms and records the frames.
+        width_px: size of the PSF in focus, in pixels, at scale 1.
+        psf_scale: range of a factor on the PSF's widths, drawn for each window evenly in the logarithm.
+        told_error: standard deviation of the relative error of the background and width that the localizer is told.
+        lone_fraction: fraction of windows whose neighbours count as missing.
+        frames: frames of a window.
+        reference: (4,) conditions of a localizer that is not told any, or None.
+    """
+
+    def __init__(
+        self,
+        specimen: Specimen,
+        microscope: Microscope,
+        *,
+        width_px: float,
+        psf_scale: Range = (1.0, 1.0),
+        told_error: float = 0.05,
+        lone_fraction: float = 0.05,
+        frames: int = 4,
+        reference: Tensor | None = None,
+    ) -> None:
+        self.specimen, self.microscope = specimen, microscope
+        self.width_px, self.psf_scale, self.told_error = width_px, psf_scale, told_error
+        self.lone_fraction, self.frames, self.reference = lone_fraction, frames, reference
+
+    @torch.no_grad()
+    def draw(self, b: int, generator: torch.Generator) -> Batch:
+        """Draw b windows."""
+        t = self.frames
+        emitters = self.specimen.draw(t, generator, n_movies=b)
+        background = self.specimen.draw_background(t, generator, n_movies=b)
+        low, high = (torch.tensor(v).log() for v in self.psf_scale)
+        scale = torch.exp(low + (high - low) * torch.rand(b, generator=generator, device=generator.device))
+        expected = self.microscope.expected(emitters, background, scale[emitters.frame // t] if low < high else None)
+        photons, excess, variance = self._record(expected, b, generator)
+        level = background.unflatten(0, (b, t)).flatten(1).mean(1)
+        noise = torch.exp(self.told_error * torch.randn(2, b, generator=generator, device=generator.device))
+        conditions = torch.stack((level * noise[0], excess, variance, self.width_px * scale * noise[1]), 1)
+        if self.reference is not None:
+            conditions = self.reference.to(conditions).expand(b, -1)
+        inner = self._inner(emitters)
+        absent = torch.rand(b, generator=generator, device=generator.device) < self.lone_fraction
+        middle = background.unflatten(0, (b, t))[:, 1:-1].flatten(0, 1)
+        return Batch(photons.unflatten(0, (b, t)), conditions, inner, middle, absent)
+
+    def _record(self, expected: Tensor, b: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Expose the frames: photons as the camera tells them, and the camera's excess and noise variance (b,)."""
+        camera = self.microscope.camera
+        if isinstance(camera, Various):
+            drawn = camera.draw(b, generator)
+            return camera.sample_with(expected, drawn, generator), drawn.excess, drawn.noise_variance()
+        camera = camera.random_crop(expected.shape, generator)
+        photons = camera.to_photons(camera.sample(expected, generator))
+        excess = torch.as_tensor(camera.excess, dtype=torch.float32, device=expected.device).mean()
+        variance = camera.noise_variance(expected.shape[-2:]).mean()
+        return photons, excess.expand(b), variance.to(expected.device).expand(b)
+
+    def _inner(self, emitters: Emitters) -> Emitters:
+        """Keep the emitters of inner frames whose centres lie inside the frame, and number the inner frames anew."""
+        t = self.frames
+        height, width = self.microscope.grid.size_nm
+        position = emitters.frame % t
+        inside = (emitters.x_nm >= 0) & (emitters.x_nm < width) & (emitters.y_nm >= 0) & (emitters.y_nm < height)
+        kept = emitters.select(inside & (position > 0) & (position < t - 1))
+        frame = kept.frame // t * (t - 2) + kept.frame % t - 1
+        return Emitters(frame, kept.molecule, kept.x_nm, kept.y_nm, kept.z_nm, kept.photons, kept.channel)

@@ -1,0 +1,65 @@
+"""How well a localizer does on held-out simulated windows, by the rule of the SMLM challenge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..data import Emitters, Localizations
+from ..evaluate.matching import match
+from ..localize import Decode
+from ..localize.candidates import candidates
+from .simulate import Batch
+
+
+@dataclass(frozen=True)
+class Score:
+    """Jaccard in percent, RMSE in nm (axial None without depth), efficiency as in the SMLM challenge."""
+
+    jaccard: float
+    rmse_lateral_nm: float
+    rmse_axial_nm: float | None
+    efficiency: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """Give plain rounded values."""
+        axial = None if self.rmse_axial_nm is None else round(self.rmse_axial_nm, 2)
+        return {
+            "jaccard": round(self.jaccard, 2),
+            "rmse_lateral_nm": round(self.rmse_lateral_nm, 2),
+            "rmse_axial_nm": axial,
+            "efficiency": round(self.efficiency, 2),
+        }
+
+
+def as_table(emitters: Emitters) -> Localizations:
+    """Give true emitters as a table that metrics can read."""
+    e = emitters.to("cpu")
+    columns = {"frame": e.frame, "x_nm": e.x_nm, "y_nm": e.y_nm, "z_nm": e.z_nm, "photons": e.photons}
+    return Localizations({name: np.asarray(values) for name, values in columns.items()})
+
+
+@torch.no_grad()
+def score(localizer: Decode, batches: Sequence[Batch]) -> Score:
+    """Localize the inner frames of batches and compare with the truth."""
+    pairs = found = true = 0
+    squares = np.zeros(2)
+    three = localizer.scales.z_unit_nm > 0
+    for batch in batches:
+        posterior = localizer.posterior_of_windows(batch.photons, batch.conditions, batch.absent)
+        table = localizer.decode(candidates(posterior, 0, (0, 0)))
+        truth = as_table(batch.emitters)
+        matched = match(table, truth, dimensions=3 if three else 2)
+        dx, dy = (matched.difference(name, table, truth) for name in ("x_nm", "y_nm"))
+        squares[0] += (dx**2 + dy**2).sum()
+        if three:
+            squares[1] += (matched.difference("z_nm", table, truth) ** 2).sum()
+        pairs, found, true = pairs + len(matched), found + len(table), true + len(truth)
+    jaccard = 100 * pairs / max(1, found + true - pairs)
+    lateral, axial = np.sqrt(squares / pairs) if pairs else (250.0, 500.0)
+    parts = [lateral, 0.5 * axial] if three else [lateral]
+    efficiency = float(np.mean([100 - np.hypot(100 - jaccard, part) for part in parts]))
+    return Score(jaccard, float(lateral), float(axial) if three else None, efficiency)

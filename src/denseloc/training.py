@@ -1,0 +1,86 @@
+"""The design stair as one verb: from a document to a model file."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import ModelError, OutputError, TrainingError
+from .experiment import Experiment
+from .files import check_writable
+from .localize import Decode
+from .machine import choose_device, keep_memory
+from .model_file import SUFFIX, Model, find_model, initialise_from, save_model
+from .train import Progress, Trainer
+
+
+def train(
+    experiment: Experiment | Path | str,
+    out: Path | str,
+    *,
+    start_from: Path | str | None = None,
+    device: str | None = None,
+    resume: bool = False,
+    report: Callable[[Progress], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Model:
+    """Train a localizer from simulations and write a model file.
+
+    Args:
+        experiment: the document, or its file.
+        out: the model file to write, ending in .safetensors. A checkpoint beside it (``.checkpoint``) is kept up during training.
+        start_from: model whose weights to begin with; a model for a similar microscope saves most of the time.
+        device: "cpu", "cuda", ...; the best one there is if None.
+        resume: go on from the checkpoint; the result equals that of an uninterrupted training.
+        report: told how it goes.
+        stop: asked before each step; True ends the training with the weights so far in the checkpoint and no model file.
+
+    Raises:
+        DocumentError, ModelError, OutputError, TrainingError.
+    """
+    document = experiment if isinstance(experiment, Experiment) else Experiment.from_file(experiment)
+    out = Path(out)
+    if out.suffix != SUFFIX:
+        raise OutputError(f"model file {out.name}: expected a name that ends in {SUFFIX}")
+    check_writable(out)
+    keep_memory()
+    chosen = choose_device(device)
+    localizer = document.build_localizer()
+    if not isinstance(localizer, Decode):
+        raise TrainingError(f"a localizer of kind '{document.localizer.kind}' needs no training")
+    taken = 0
+    if start_from is not None:
+        taken = initialise_from(localizer, find_model(start_from).localizer)
+        if taken == 0:
+            raise ModelError(f"{start_from}: none of its weights fit the localizer of the document; begin without it")
+    checkpoint = out.with_suffix(".checkpoint")
+    trainer = Trainer(localizer, document.build_simulator(localizer, chosen), document.training, chosen, checkpoint)
+    if resume:
+        trainer.resume()
+    trainer.run(report, stop=stop)
+    model = Model(localizer.cpu().eval(), document, _record(trainer, start_from), out.stem)
+    if trainer.step >= document.training.steps:
+        save_model(out, model)
+        checkpoint.unlink(missing_ok=True)
+    return model
+
+
+def _record(trainer: Trainer, start_from: Path | str | None) -> dict[str, Any]:
+    return {
+        "steps": trainer.step,
+        "seconds": round(trainer.seconds, 1),
+        "simulation_share": round(trainer.simulating / max(trainer.seconds, 1e-9), 4),
+        "device": torch.cuda.get_device_name(trainer.device)
+        if trainer.device.type == "cuda"
+        else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "seed": trainer.settings.seed,
+        "started_from": None if start_from is None else Path(start_from).stem,
+        "rollbacks": trainer.rollbacks,
+        "history": trainer.history,
+    }
