@@ -5,7 +5,7 @@ The verbs load on first use, so that importing the package touches no GPU, no fi
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"

@@ -29,7 +29,11 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    PSFKind = CameraKind = LocalizerKind = Any
+    from typing import TypeAlias
+
+    PSFKind: TypeAlias = Any
+    CameraKind: TypeAlias = Any
+    LocalizerKind: TypeAlias = Any
 else:
     PSFKind, CameraKind, LocalizerKind = PSFS.field(), CAMERAS.field(), LOCALIZERS.field()
 
@@ -88,7 +92,7 @@ class Experiment(Section):
         return self.model_dump(mode="json")
 
     @staticmethod
-    def schema_json() -> dict[str, Any]:
+    def document_schema() -> dict[str, Any]:
         """Give the JSON schema of the document."""
         return Experiment.model_json_schema()
 

@@ -84,7 +84,7 @@ def test_density_series(name, shared):
     ("name", "per_frame"), [("ArtificialDataset_demo1.tif", 4956 / 20), ("testStack_SimulatedMicrotubules.tif", 81178 / 361)]
 )
 def test_densest_peer_movies(name, per_frame, shared):
-    """The variance of these movies rises by 4.03 counts^2 per count (the truth removed: 4.03 to 4.3); dark pixels lie 42 above 100."""
+    """Their variance rises by 4.03 counts^2 per count (the light of the truth taken away); dark pixels lie 42 counts above 100."""
     counts = tifffile.imread(shared / "data" / "Deep-STORM" / name)
     found = estimate_conditions(movie_from_array(counts), pixel_size_nm=100.0)
     assert 104 < found.width_nm.value < 116

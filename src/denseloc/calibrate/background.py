@@ -8,7 +8,8 @@ from scipy.special import ndtri
 
 QUANTILE = 0.15
 TILE_PX = 8
-VALUES_PER_TILE = 600
+VALUES_PER_TILE = 300
+ROUNDS = 3
 
 
 def background_map(frames_photons: np.ndarray, noise_variance: float = 0.0) -> np.ndarray:
@@ -30,14 +31,22 @@ def background_map(frames_photons: np.ndarray, noise_variance: float = 0.0) -> n
     side = max(TILE_PX, int(np.ceil(np.sqrt(VALUES_PER_TILE / frames))))
     ny, nx = max(1, round(rows / side)), max(1, round(columns / side))
     y_edges, x_edges = np.linspace(0, rows, ny + 1).astype(int), np.linspace(0, columns, nx + 1).astype(int)
-    low = np.empty((ny, nx))
-    for i in range(ny):
-        for j in range(nx):
-            low[i, j] = np.quantile(blurred[:, y_edges[i] : y_edges[i + 1], x_edges[j] : x_edges[j + 1]], QUANTILE)
-    low = np.maximum(low, 0)
-    half = -float(ndtri(QUANTILE)) / 2 / 3  # low = level - 2 half sqrt(level + noise), solved for the level
-    level = low + 2 * half**2 + 2 * half * np.sqrt(half**2 + low + noise_variance)
-    level = ndimage.gaussian_filter(ndimage.median_filter(level, 3, mode="nearest"), 0.7, mode="nearest")
-    y = np.interp(np.arange(rows), (y_edges[1:] + y_edges[:-1] - 1) / 2, np.arange(ny))
-    x = np.interp(np.arange(columns), (x_edges[1:] + x_edges[:-1] - 1) / 2, np.arange(nx))
+    low = np.zeros((ny, nx))
+    level, found = low, np.zeros((rows, columns), np.float32)
+    for _ in range(ROUNDS):
+        rest = blurred - found  # what is left of the slope within a tile would be taken for noise
+        for i in range(ny):
+            for j in range(nx):
+                low[i, j] = np.quantile(rest[:, y_edges[i] : y_edges[i + 1], x_edges[j] : x_edges[j + 1]], QUANTILE)
+        lowered = -float(ndtri(QUANTILE)) / 3 * np.sqrt(np.maximum(level + low, 0) + noise_variance + 0.25)
+        change = ndimage.gaussian_filter(ndimage.median_filter(low + lowered, 3, mode="nearest"), 0.7, mode="nearest")
+        level = np.maximum(level + change, 0)
+        found = _joined(level, (rows, columns), y_edges, x_edges)
+    return found
+
+
+def _joined(level: np.ndarray, shape: tuple[int, int], y_edges: np.ndarray, x_edges: np.ndarray) -> np.ndarray:
+    """Interpolate the levels of the tiles, (tiles, tiles), over all pixels."""
+    y = np.interp(np.arange(shape[0]), (y_edges[1:] + y_edges[:-1] - 1) / 2, np.arange(len(y_edges) - 1))
+    x = np.interp(np.arange(shape[1]), (x_edges[1:] + x_edges[:-1] - 1) / 2, np.arange(len(x_edges) - 1))
     return ndimage.map_coordinates(level, np.meshgrid(y, x, indexing="ij"), order=1, mode="nearest").astype(np.float32)

@@ -32,6 +32,7 @@ LEAST_SIGNIFICANCE = 25.0  # log-likelihood that the light of molecules must gai
 SPOT_FRAMES = 60
 MISFIT = 0.25  # log of the power from which on the histogram of the pixels does not explain the movie
 TRANSMISSION = 0.286  # share of a crowd's power in the contrast of one over two widths
+LAW_ERROR = 0.3  # photons; the noise of a multiplying camera is more skewed than the law has it
 CROWDED = 0.7  # emitters within three widths of another from which on spots are no longer trusted
 
 
@@ -300,7 +301,7 @@ def _background(state: _State) -> Span:
     value, sigma = state.law.background, state.law.sigmas[0]
     counts = state.transfer.offset.value + state.transfer.slope.value * value
     camera = state.transfer.photons_of(counts)
-    error = float(np.hypot(2 * sigma, 0.05 * value))
+    error = float(np.sqrt((2 * sigma) ** 2 + (0.05 * value) ** 2 + LAW_ERROR**2))
     return Span(value, max(0.0, camera.low - error), camera.high + error)
 
 
@@ -324,7 +325,7 @@ def _emitters(state: _State, spots: Spots) -> tuple[Span, Span, Source]:
     wide, tall = (float(np.exp(2 * np.hypot(sigma, uneven))) for sigma in law.sigmas[1:])
     density = Span(law.density_px, law.density_px / wide, law.density_px * wide)
     if enough and _crowding(state, state.width_px) < CROWDED:
-        density = Span(density.value, min(density.low, counted), max(density.high, counted))
+        density = Span(density.value, min(density.low, counted / 1.2), max(density.high, 1.2 * counted))
     return density, Span(law.photons, law.photons / tall, law.photons * tall), "measured"
 
 
@@ -337,6 +338,7 @@ def _counts_spots(state: _State, spots: Spots) -> bool:
     light = max(law.background + state.transfer.noise_variance.value, 0.1)
     crowd = np.sqrt(1 + TRANSMISSION * state.power / light)
     misread = _crowding(state, state.width_px) > CROWDED and spots.restlessness < 0.6 * crowd
+    misread = misread or law.photons < 3 * np.sqrt(4 * np.pi * light) * state.width_px  # too dim for a spot of its own
     return spots.restlessness < 2 and (misread or abs(law.power_misfit) > MISFIT)
 
 

@@ -16,6 +16,7 @@ class Frames:
     Args:
         photons: (n, planes, y, x) float32.
         variance: (n, planes, y, x) or broadcastable, variance of the camera's own noise in photons^2 (without shot noise), or None.
+        background: (y, x) smooth background in photons where it is known to be uneven, or None.
         first_frame: number of the first frame in the movie.
         pixel_size_nm: (y, x).
         origin_px: (row, column) of the first pixel in the whole field.
@@ -24,6 +25,7 @@ class Frames:
     photons: Tensor
     pixel_size_nm: PixelSize
     variance: Tensor | None = None
+    background: Tensor | None = None
     first_frame: int = 0
     origin_px: tuple[int, int] = (0, 0)
 

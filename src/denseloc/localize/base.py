@@ -70,11 +70,13 @@ class Localizer(nn.Module, ABC):
         halo_px: how far a pixel's result depends on its neighbours; tiles overlap by this much.
         align_px: tiles begin at multiples of this.
         conditions: what it is told of the movie; set before use.
+        threshold: least probability of a localization, None for the method's own.
     """
 
     context: int = 0
     halo_px: int = 0
     align_px: int = 1
+    threshold: float | None = None
 
     def __init__(self, scales: Scales) -> None:
         super().__init__()

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..data import Emitters, Frames, Localizations
+from ..units import PixelSize
 from .base import Localizer, LocalizerSettings, Scales
 from .candidates import Candidates, candidates, merge_by_position, suppress_non_maxima, to_localizations
 from .posterior import PixelPosterior
@@ -229,6 +230,11 @@ def _begin_heads(head: nn.Conv2d, copies: int) -> None:
         head.bias[:copies] = DETECTION_BIAS  # type: ignore[index]
 
 
+def _noise(background: Tensor, excess: Tensor, variance: Tensor) -> Tensor:
+    """Standard deviation of a pixel that holds background only, in photons."""
+    return torch.sqrt(excess * background + variance + 0.1)
+
+
 SIZES = {"tiny": (24, 40, 64), "small": (48, 64, 128), "medium": (64, 128, 192)}
 
 
@@ -252,35 +258,41 @@ class Decode(Localizer):
         self.halo_px, self.align_px = self.net.halo, self.net.stride
         self.to(memory_format=torch.channels_last)
 
-    def prepare(self, photons: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor | None]:
+    def prepare(self, photons: Tensor, conditions: Tensor, field: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Normalise frames by their background and noise and compress bright pixels.
 
         Args:
             photons: (n, planes, h, w).
             conditions: (n, 4) background, excess, noise variance, PSF width in px.
+            field: (h, w) background where it is uneven, or None for that of the conditions everywhere.
 
         Returns:
             ``sign(u) log(1 + |u|)`` with ``u = (photons - b) / sqrt(excess b + v)``, and the conditions for the network if it takes any.
         """
         background, excess, variance, width = conditions.unbind(1)
-        noise = torch.sqrt(excess * background + variance + 0.1)
-        u = (photons - background[:, None, None, None]) / noise[:, None, None, None]
+        level = background[:, None, None, None] if field is None else field
+        noise = _noise(level, excess[:, None, None, None], variance[:, None, None, None])
+        u = (photons - level) / noise
         image = (torch.sign(u) * torch.log1p(u.abs())).contiguous(memory_format=torch.channels_last)
         if not self.settings.conditioned:
             return image, None
-        told = torch.stack(
-            (torch.log(noise) - 1.5, 2 * (excess - 1.5), variance.clamp(min=1e-3).log() / 4, 2 * torch.log(width / 1.3)), 1
-        )
+        typical = _noise(background, excess, variance).log() - 1.5
+        told = torch.stack((typical, 2 * (excess - 1.5), variance.clamp(min=1e-3).log() / 4, 2 * torch.log(width / 1.3)), 1)
         return image, told
 
-    def posterior(self, maps: Tensor, conditions: Tensor) -> PixelPosterior:
-        """Read the network's ten maps (n, 10, h, w) as a distribution."""
+    def posterior(self, maps: Tensor, conditions: Tensor, field: Tensor | None = None) -> PixelPosterior:
+        """Read the network's ten maps (n, 10, h, w) as a distribution; arguments as for `prepare`."""
         maps = maps.float()
+        level, mean = conditions[:, 0, None, None], maps[:, 1:5]
+        if field is not None:  # the network saw the emitters relative to the local noise
+            background, excess, variance, _ = conditions[:1].unbind(1)
+            brighter = torch.log(_noise(field, excess, variance) / _noise(background, excess, variance))
+            mean, level = torch.cat((mean[:, :3], mean[:, 3:] + brighter), 1), field
         return PixelPosterior(
             logit=maps[:, 0].clamp(-12, 8),
-            mean=maps[:, 1:5],
+            mean=mean,
             sigma=torch.exp(maps[:, 5:9].clamp(-6, 2)),
-            background=conditions[:, 0, None, None] * torch.exp(maps[:, 9].clamp(-4, 4)),
+            background=level * torch.exp(maps[:, 9].clamp(-4, 4)),
             pixel_size_nm=self.scales.pixel_size_nm,
             z_unit_nm=self.scales.z_unit_nm,
             photon_unit=self.scales.photon_unit,
@@ -319,28 +331,31 @@ class Decode(Localizer):
         per_frame = max(1.0, len(emitters) / len(posterior.logit))
         return -score(emitters).mean() / per_frame + error.square().mean()
 
-    def decode(self, pixels: Candidates, threshold: float | None = None) -> Localizations:
+    def decode(self, pixels: Candidates, pixel_size_nm: PixelSize | None = None) -> Localizations:
         """Turn candidate pixels into localizations."""
-        limit = threshold or self.settings.threshold
+        limit = self.threshold or self.settings.threshold
         if self.settings.decoding == "position":
             found = merge_by_position(pixels, limit or 0.45)
         else:
             found = suppress_non_maxima(pixels, limit or 0.7)
-        return to_localizations(found, self.scales.pixel_size_nm, self.scales.z_unit_nm, self.scales.photon_unit)
+        return to_localizations(found, pixel_size_nm or self.scales.pixel_size_nm, self.scales.z_unit_nm, self.scales.photon_unit)
 
-    def stream(self, photons: Tensor, keep: tuple[int, int]) -> Iterator[tuple[int, PixelPosterior]]:
+    def stream(self, photons: Tensor, keep: tuple[int, int], field: Tensor | None = None) -> Iterator[tuple[int, PixelPosterior]]:
         """Run over consecutive frames of one tile; each frame's features are computed once.
 
         Args:
             photons: (n, planes, h, w), any size.
             keep: (start, stop) of the frames wanted, as indices; the others serve as context.
+            field: (h, w) uneven background, or None.
 
         Yields:
             index of the first frame of a batch, and the posterior of the batch (only wanted frames).
         """
         n, _, h, w = photons.shape
         bottom, right = (-side % self.align_px for side in (h, w))
-        photons = functional.pad(photons, (0, right, 0, bottom), mode="replicate") if bottom or right else photons
+        if bottom or right:
+            photons = functional.pad(photons, (0, right, 0, bottom), mode="replicate")
+        whole = field if field is None else functional.pad(field[None, None], (0, right, 0, bottom), mode="replicate")[0, 0]
         batch = max(1, BATCH_PX // ((h + bottom) * (w + right)))
         conditions = self.conditions.tensor(batch, photons.device)
         held: Tensor | None = None  # features of the two frames before those computed next, zeros outside of the movie
@@ -351,20 +366,20 @@ class Decode(Localizer):
                 torch.inference_mode(),
                 torch.autocast(photons.device.type, dtype=torch.bfloat16, enabled=bfloat16_helps(photons.device)),
             ):
-                held, centre = self._next(photons[start : min(start + batch, last)], conditions, held)
-                told = self.prepare(photons[:1], conditions[:1])[1]
+                held, centre = self._next(photons[start : min(start + batch, last)], conditions, held, whole)
+                told = self.prepare(photons[:1], conditions[:1], whole)[1]
                 maps = self.net.fuse(centre[:-2], centre[1:-1], centre[2:], None if told is None else told.expand(batch, -1))
             # centre holds the features of frames start-2 .. start+batch-1, so the maps are those of frames start-1 .. start+batch-2
             lo, hi = max(keep[0], start - 1), min(keep[1], start + batch - 1)
             if lo < hi:
-                yield lo, self.posterior(maps[lo - start + 1 : hi - start + 1, :, :h, :w], conditions[: hi - lo])
+                yield lo, self.posterior(maps[lo - start + 1 : hi - start + 1, :, :h, :w], conditions[: hi - lo], field)
 
-    def _next(self, photons: Tensor, conditions: Tensor, held: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _next(self, photons: Tensor, conditions: Tensor, held: Tensor | None, field: Tensor | None) -> tuple[Tensor, Tensor]:
         """Compute the features of the next frames, filled up with zeros to the batch, behind the two held ones."""
         batch, n = len(conditions), len(photons)
         if n:
             filled = photons if n == batch else torch.cat((photons, photons[-1:].expand(batch - n, -1, -1, -1)))
-            image, told = self.prepare(filled, conditions)
+            image, told = self.prepare(filled, conditions, field)
             features = self.net.frame_features(image, told)
             features = features if n == batch else torch.cat((features[:n], torch.zeros_like(features[n:])))
         else:
@@ -383,9 +398,10 @@ class Decode(Localizer):
         for tile in tiles(frames.shape_px, tile_px, self.halo_px, self.align_px):
             part = frames.photons[:, :, tile.outer[0], tile.outer[1]]
             origin = (frames.origin_px[0] + tile.outer[0].start, frames.origin_px[1] + tile.outer[1].start)
-            for index, posterior in self.stream(part, (start - first, stop - first)):
+            field = None if frames.background is None else frames.background[tile.outer[0], tile.outer[1]]
+            for index, posterior in self.stream(part, (start - first, stop - first), field):
                 found.append(candidates(posterior, first + index, origin, tile.core_inside))
-        return self.decode(Candidates.concat(found))
+        return self.decode(Candidates.concat(found), frames.pixel_size_nm)
 
 
 def bfloat16_helps(device: torch.device) -> bool:

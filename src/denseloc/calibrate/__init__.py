@@ -1,0 +1,1 @@
+"""Calibration: PSF from beads, camera and conditions from movies."""

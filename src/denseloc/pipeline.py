@@ -1,0 +1,231 @@
+"""The analysis stair: a movie in, a table out; streamed in blocks, kept in a journal, resumed where it was interrupted.
+
+The journal is a folder beside the table (``TABLE.parts``) with one small table per finished block. It is joined into the table at the
+end and removed. Memory does not grow with the movie; the table is whole or not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import __version__
+from .camera import Camera
+from .data import Block, Frames, Localizations, Movie, Provenance
+from .errors import Interrupted, MovieError, OutputError
+from .files import check_writable, replacing
+from .formats import open_movie, read_table, table_suffixes, write_table
+from .machine import choose_device, keep_memory
+from .model_file import Model, find_model
+from .preparation import Preparation, prepare
+
+BLOCK_PX = 1 << 22  # pixels of a block of frames: some seconds of work, some tens of MB
+MAX_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a localization stands: frames done and in all, localizations so far, seconds of this session."""
+
+    frames: int
+    n_frames: int
+    localizations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a localization left behind.
+
+    Args:
+        table: the file.
+        localizations: rows.
+        frames: frames localized.
+        seconds: time of this session.
+        assumed: what was measured or assumed of the movie, in plain words.
+        warnings: what the user should know before trusting the table.
+    """
+
+    table: Path
+    localizations: int
+    frames: int
+    seconds: float
+    assumed: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def localize(
+    movie: Movie | Path | str,
+    out: Path | str,
+    *,
+    model: Model | Path | str | None = None,
+    pixel_size_nm: float | tuple[float, float] | None = None,
+    camera: Camera | None = None,
+    frames: tuple[int | None, int | None] | None = None,
+    roi_px: tuple[int, int, int, int] | None = None,
+    threshold: float | None = None,
+    tile_px: int = 256,
+    block_frames: int | None = None,
+    device: str | None = None,
+    resume: bool = False,
+    allow_truncated: bool = False,
+    prepared: Callable[[Preparation], None] = lambda _: None,
+    report: Callable[[Progress], None] = lambda _: None,
+    stop: Callable[[], int] = lambda: 0,
+) -> Run:
+    """Localize the molecules of a movie and write a table.
+
+    Args:
+        movie: a movie or its file or folder.
+        out: table to write; the suffix chooses the format (.parquet, .csv, .hdf5).
+        model: a model, its file or the name of a shipped one; None takes the shipped one that suits the movie.
+        pixel_size_nm: camera pixel in the sample, one number or (y, x); None takes what the file says.
+        camera: turns counts into photons; None takes the model's camera, or estimates offset and gain from the movie.
+        frames: (start, stop) of the frames wanted, numbered as in the file; None at either end for that end.
+        roi_px: (y0, x0, height, width) of the region wanted; positions stay those of the whole field.
+        threshold: least probability of a localization; None for the model's own.
+        tile_px: largest tile computed at once. Does not change the result.
+        block_frames: frames read and kept at once. Does not change the result.
+        device: "cpu", "cuda", ...; the best one there is if None.
+        resume: go on with the blocks that an interrupted run has left.
+        allow_truncated: use the whole frames of a movie file that breaks off.
+        prepared: told, before the first block, what was measured and assumed.
+        report: told after each block how it goes.
+        stop: asked after each block; a signal number ends the run and keeps the finished blocks.
+
+    Raises:
+        DenselocError: one line that says what was found, what was expected and what to do.
+        Interrupted: ``stop`` asked for it.
+    """
+    started = time.monotonic()
+    out = Path(out)
+    if out.suffix not in table_suffixes():
+        raise OutputError(f"table {out.name}: the suffix '{out.suffix}' names no table format; known: {', '.join(table_suffixes())}")
+    check_writable(out)
+    if not isinstance(movie, Movie):
+        movie = open_movie(Path(movie), allow_truncated=allow_truncated)
+    movie = movie.crop(frames, roi_px)
+    keep_memory()
+    chosen = choose_device(device)
+    if isinstance(model, (str, Path)):
+        model = find_model(model)
+    ready = prepare(movie, model, pixel_size_nm, camera)
+    prepared(ready)
+    localizer = ready.model.localizer.to(chosen)
+    localizer.conditions, localizer.threshold = ready.conditions, threshold
+    provenance = _provenance(movie, ready, threshold)
+    journal = _Journal(out, provenance, movie, resume)
+    n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, movie.n_planes * movie.shape_px[0] * movie.shape_px[1])))
+    found = journal.rows()
+    for block in _ahead(movie.blocks(n, localizer.context, start=journal.next_frame)):
+        table = localizer(_frames(block, movie, ready, chosen), (block.start, block.stop), tile_px)
+        journal.add(table, block.start, block.stop)
+        found += len(table)
+        report(Progress(block.stop - movie.frames[0], movie.n_frames, found, time.monotonic() - started))
+        signal = stop()
+        if signal and block.stop < movie.frames[1]:
+            raise Interrupted(
+                f"stopped after frame {block.stop - 1} of {movie.frames[1] - 1}; finished blocks are in {journal.folder.name}, "
+                "the same command with --resume goes on",
+                128 + signal,
+            )
+    rows = write_table(out, journal.parts(), provenance)
+    journal.remove()
+    return Run(out, rows, movie.n_frames, time.monotonic() - started, ready.lines, ready.warnings)
+
+
+def _provenance(movie: Movie, ready: Preparation, threshold: float | None) -> Provenance:
+    return Provenance(
+        pixel_size_nm=ready.pixel_size_nm,
+        shape_px=movie.field_px,
+        n_frames=movie.frames[1],
+        movie=str(movie.path or movie.name),
+        method=f"{ready.model.experiment.localizer.kind}: {ready.model.name}",
+        experiment=ready.model.experiment.to_json(),
+        settings={
+            "denseloc": __version__,
+            "frames": list(movie.frames),
+            "roi_px": list(movie.roi_px),
+            "threshold": threshold,
+            "camera": ready.camera_json,
+            "conditions": asdict(ready.conditions),
+            "assumed": ready.lines,
+            "warnings": ready.warnings,
+        },
+    )
+
+
+def _frames(block: Block, movie: Movie, ready: Preparation, device: torch.device) -> Frames:
+    """Turn a block of counts into photons on the device."""
+    counts = block.counts
+    if not np.issubdtype(counts.dtype, np.floating) or counts.dtype.itemsize != 4:
+        counts = counts.astype(np.float32)
+    photons = ready.camera.to_photons(torch.from_numpy(np.ascontiguousarray(counts)).to(device))
+    background = None if ready.background is None else torch.from_numpy(ready.background).to(device)
+    return Frames(photons, ready.pixel_size_nm, background=background, first_frame=block.first, origin_px=movie.origin_px)
+
+
+def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Read the next block while the present one is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, blocks, None)
+            yield block
+
+
+class _Journal:
+    """Finished blocks on disk."""
+
+    def __init__(self, out: Path, provenance: Provenance, movie: Movie, resume: bool) -> None:
+        self.folder = out.with_name(out.name + ".parts")
+        mark = hashlib.sha256(json.dumps(asdict(provenance), sort_keys=True, default=str).encode()).hexdigest()
+        note = self.folder / "run.json"
+        if resume and note.exists():
+            if json.loads(note.read_text()).get("run") != mark:
+                raise OutputError(f"{self.folder} was left by a run with another movie, model or setting; leave out --resume to begin anew")
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            try:
+                self.folder.mkdir()
+            except OSError as error:
+                raise OutputError(f"{self.folder}: cannot be made ({error.strerror}); choose another place") from None
+            with replacing(note) as temporary:
+                temporary.write_text(json.dumps({"run": mark}))
+        self.next_frame = movie.frames[0]
+        for path in self._files():
+            start, stop = self._span(path)
+            if start != self.next_frame:
+                raise MovieError(f"{self.folder} lacks the block that begins at frame {self.next_frame}; leave out --resume to begin anew")
+            self.next_frame = stop
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*.parquet"))
+
+    @staticmethod
+    def _span(path: Path) -> tuple[int, int]:
+        start, stop, *_ = path.stem.split("-")
+        return int(start), int(stop)
+
+    def rows(self) -> int:
+        return sum(int(path.stem.split("-")[2]) for path in self._files())
+
+    def add(self, table: Localizations, start: int, stop: int) -> None:
+        write_table(self.folder / f"{start:010d}-{stop:010d}-{len(table)}.parquet", table)
+
+    def parts(self) -> Iterator[Localizations]:
+        for path in self._files():
+            yield read_table(path)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)

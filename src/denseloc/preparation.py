@@ -1,0 +1,232 @@
+"""Before localizing: which model, which camera, which conditions; and a plain word on whether they suit the movie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .calibrate.background import background_map
+from .calibrate.conditions import Conditions, estimate_conditions
+from .camera import CAMERAS, Camera, SCMOSSettings
+from .data import Movie
+from .description import nearest, parse
+from .errors import CameraError, ModelError, MovieError
+from .experiment import Experiment
+from .localize import InputConditions
+from .model_file import Model, find_model
+from .units import PixelSize, pixel_size_pair
+
+GENERAL = "general-2d"
+LEAST_SIDE_PX = 8
+UNEVEN = 1.4  # ratio of bright to dark background from which on it is followed pixel by pixel
+CROWDED = 0.3  # emitters within two widths from which on a low quantile is no background any more
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """Everything that the localizer needs besides the frames.
+
+    Args:
+        model: the model that is used.
+        camera: turns counts into photons.
+        camera_json: where the camera came from and its values.
+        pixel_size_nm: (y, x).
+        conditions: what the localizer is told.
+        background: (y, x) uneven background of the region in photons, or None.
+        measured: the full estimates.
+        lines: what was measured or assumed, in plain words.
+        warnings: where the movie leaves the range that the model was trained on.
+    """
+
+    model: Model
+    camera: Camera
+    camera_json: Mapping[str, Any]
+    pixel_size_nm: PixelSize
+    conditions: InputConditions
+    background: np.ndarray | None
+    measured: Conditions
+    lines: list[str]
+    warnings: list[str]
+
+
+def prepare(movie: Movie, model: Model | None, pixel_size_nm: float | tuple[float, float] | None, camera: Camera | None) -> Preparation:
+    """Choose and measure what was not given.
+
+    Raises:
+        MovieError: frames too small, no pixel size.
+        ModelError: the model is for another pixel size or number of planes.
+    """
+    if min(movie.shape_px) < LEAST_SIDE_PX:
+        rows, columns = movie.shape_px
+        raise MovieError(f"frames of {rows} x {columns} px; expected at least {LEAST_SIDE_PX} x {LEAST_SIDE_PX}: choose a larger region")
+    chosen = model or find_model(GENERAL)
+    experiment = chosen.experiment
+    general = serves_many(experiment)
+    size = _pixel_size(movie, pixel_size_nm, None if general else experiment)
+    if not general and any(abs(mine / theirs - 1) > 0.03 for mine, theirs in zip(size, experiment.pixel_size_nm, strict=True)):
+        raise ModelError(
+            f"model {chosen.name} was trained for pixels of {experiment.pixel_size_nm[1]:g} nm, the movie has {size[1]:g} nm; "
+            "train a model for this pixel size or give the right --pixel-size-nm"
+        )
+    planes = chosen.localizer.scales.planes
+    if planes != movie.n_planes:
+        raise ModelError(f"model {chosen.name} sees {planes} focal planes, the movie has {movie.n_planes}; choose a model for such a movie")
+    source = "given" if camera is not None else "measured" if general else "the model's document"
+    if camera is None and not general:
+        camera = experiment.build_camera()
+    measured = _measure(movie, size, camera, None if general else experiment)
+    if camera is None:
+        camera = _measured_camera(measured)
+    noise = float(torch.as_tensor(camera.noise_variance(_pixels(camera, movie))).mean())
+    conditions = InputConditions(
+        background=max(0.05, measured.background.value),
+        excess=float(torch.as_tensor(camera.excess, dtype=torch.float32).mean()),
+        noise_variance=max(noise, 0.0),
+        width_px=measured.width_nm.value / math.sqrt(size[0] * size[1]),
+    )
+    low, high = measured.background_range
+    crowd = measured.density_per_um2.value * math.pi * (2e-3 * measured.width_nm.value) ** 2
+    background = _background(movie, camera) if high > UNEVEN * max(low, 0.5) and crowd < CROWDED else None
+    lines = [f"model: {chosen.name}" + (" (chosen; --model takes another)" if model is None else "")]
+    lines += [f"pixel size: {size[0]:g} x {size[1]:g} nm", f"camera: {source}", *measured.lines()]
+    if background is not None:
+        lines.append("the background is uneven and is followed pixel by pixel")
+    return Preparation(
+        model=chosen,
+        camera=camera,
+        camera_json={"source": source, "offset_counts": measured.offset_counts.value, "counts_per_photon": measured.counts_per_photon.value},
+        pixel_size_nm=size,
+        conditions=conditions,
+        background=background,
+        measured=measured,
+        lines=lines,
+        warnings=judge_conditions(measured, experiment, size),
+    )
+
+
+def serves_many(experiment: Experiment) -> bool:
+    """Whether a model takes movies of any camera and pixel size: it was trained with various cameras and is told the conditions."""
+    return bool(experiment.camera.kind == "various" and getattr(experiment.localizer, "conditioned", False))
+
+
+def parse_camera(text: str) -> Camera:
+    """Read ``offset=100,electrons_per_count=2.2,em_gain=1``; an em_gain above 1 makes it an EMCCD.
+
+    Raises:
+        CameraError, DocumentError: unknown or impossible entries.
+    """
+    names = {
+        "offset": "offset_counts",
+        "offset_counts": "offset_counts",
+        "electrons_per_count": "electrons_per_count",
+        "em_gain": "em_gain",
+        "qe": "quantum_efficiency",
+        "quantum_efficiency": "quantum_efficiency",
+        "read_noise": "read_noise_electrons",
+        "read_noise_electrons": "read_noise_electrons",
+        "kind": "kind",
+    }
+    values: dict[str, Any] = {}
+    for entry in text.split(","):
+        key, equals, value = (part.strip() for part in entry.partition("="))
+        if not equals or key not in names:
+            raise CameraError(f"--camera: '{entry.strip()}'{nearest(key, names)}; expected key=value with keys {', '.join(sorted(names))}")
+        try:
+            values[names[key]] = value if key == "kind" else float(value)
+        except ValueError:
+            raise CameraError(f"--camera: {key} = '{value}'; expected a number") from None
+    em_gain = values.get("em_gain", 1.0)
+    kind = values.pop("kind", "emccd" if em_gain != 1.0 else "scmos")
+    if kind == "scmos":
+        values.pop("em_gain", None)
+    built: Camera = parse(CAMERAS.get(kind), {"kind": kind, **values}, "--camera").build()
+    return built
+
+
+def _pixel_size(movie: Movie, given: float | tuple[float, float] | None, experiment: Experiment | None) -> PixelSize:
+    size = given if given is not None else movie.pixel_size_nm
+    if size is None and experiment is not None:
+        size = experiment.pixel_size_nm
+    if size is None:
+        raise MovieError(f"{movie.name} does not say its pixel size; give it: --pixel-size-nm 100")
+    pair = pixel_size_pair(size)
+    if not all(5 <= side <= 2000 for side in pair):
+        raise MovieError(f"pixel size {pair[1]:g} nm; expected 5 to 2000 nm in the sample plane: give --pixel-size-nm in nm")
+    return pair
+
+
+def _pixels(camera: Camera, movie: Movie) -> tuple[int, int]:
+    maps = getattr(getattr(camera, "settings", None), "pixel_maps", None)
+    return (1, 1) if maps is None else movie.field_px
+
+
+def _measure(movie: Movie, size: PixelSize, camera: Camera | None, experiment: Experiment | None) -> Conditions:
+    """Estimate the conditions, with camera and width fixed where they are known."""
+    if camera is None:
+        return estimate_conditions(movie, pixel_size_nm=size)
+    zero = camera.to_photons(torch.zeros(_pixels(camera, movie)))
+    slope = camera.counts_per_photon
+    gain = float(torch.as_tensor(slope, dtype=torch.float32).mean())
+    return estimate_conditions(
+        movie,
+        pixel_size_nm=size,
+        offset_counts=-float(zero.mean()) * gain,
+        counts_per_photon=gain,
+        excess=float(torch.as_tensor(camera.excess, dtype=torch.float32).mean()),
+        width_nm=None if experiment is None else experiment.width_px() * size[1],
+    )
+
+
+def _measured_camera(measured: Conditions) -> Camera:
+    """Make a camera of the measured offset and gain; its photons have Poisson noise."""
+    gain = measured.counts_per_photon.value * measured.excess.value
+    read = math.sqrt(max(measured.noise_variance.value, 0.0))
+    settings = SCMOSSettings(offset_counts=measured.offset_counts.value, electrons_per_count=1 / gain, read_noise_electrons=read)
+    return settings.build()
+
+
+def _background(movie: Movie, camera: Camera) -> np.ndarray:
+    """Measure the smooth background of the region in photons (first plane)."""
+    rows, columns = movie.shape_px
+    counts = movie.sample(max(8, min(200, (1 << 23) // (rows * columns))))[:, 0]
+    photons = camera.to_photons(torch.from_numpy(counts.astype(np.float32))).numpy()
+    return np.maximum(background_map(photons), 0.05).astype(np.float32)
+
+
+def judge_conditions(measured: Conditions, experiment: Experiment, size: PixelSize) -> list[str]:
+    """Say in plain words where a movie lies outside of what a model was trained on."""
+    warnings = []
+    side = math.sqrt(size[0] * size[1])
+    low, high = experiment.training.psf_scale
+    width = experiment.width_px()
+    checks = [
+        ("background", measured.background.value, experiment.specimen.background, "photons per pixel", 1.0),
+        ("emitter density", measured.density_per_um2.value, experiment.specimen, "per um^2", (side / _side(experiment)) ** 2),
+    ]
+    if high > low:
+        mine = measured.width_nm.value / side
+        if not 0.95 * low * width <= mine <= 1.05 * high * width:
+            warnings.append(
+                f"the PSF is {mine:.2f} px wide, the model was trained on {low * width:.2f} to {high * width:.2f} px: "
+                "localizations will be imprecise or missing; train a model for this microscope"
+            )
+    for name, value, section, unit, factor in checks:
+        limits = getattr(section, "density_per_um2" if name == "emitter density" else "photons", None)
+        if limits is None:
+            continue
+        bottom, top = limits if isinstance(limits, tuple) else (limits, limits)
+        if value * factor > 1.3 * top or (name == "background" and value * factor < 0.5 * bottom):
+            warnings.append(
+                f"the movie's {name} is about {value:.3g} {unit}, the model was trained on {bottom / factor:.3g} to {top / factor:.3g}: "
+                "trust the result less; give the camera if it was estimated, or train a model for these conditions"
+            )
+    return warnings
+
+
+def _side(experiment: Experiment) -> float:
+    return math.sqrt(experiment.pixel_size_nm[0] * experiment.pixel_size_nm[1])
