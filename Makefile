@@ -11,7 +11,7 @@ PIP_FLAGS ?=
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_FLAGS)
+PIP := $(BIN)/python -m pip install --constraint constraints.txt $(PIP_FLAGS)
 
 # The build of the package, which pip isolates, takes its versions from the same file.
 export PIP_CONSTRAINT := constraints.txt

@@ -69,8 +69,8 @@ SECTIONS = {
     "blinking": "When molecules are on.",
     "photons": "How bright they are.",
     "background": "The light of no molecule.",
-    "localizer": "What turns frames into localizations; may be left out.",
-    "training": "How the localizer is trained; may be left out.",
+    "localizer": "What turns frames into localizations.",
+    "training": "How the localizer is trained.",
 }
 
 

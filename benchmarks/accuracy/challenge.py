@@ -4,13 +4,19 @@
     python benchmarks/accuracy/challenge.py --only train --models AS_N1               one stage, one model
 
 One model per modality and noise level. The first one (AS_N1) is trained from random weights, the others begin with another's weights.
+
+"fixed" is our output as it is. "filtered" drops the least certain localizations (by probability and sigma), with the limits chosen on the
+truth of each movie, as the filters of the classical champion were. A constant offset is removed from both, as from his.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
+import tempfile
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +25,12 @@ import tifffile
 
 from denseloc.calibrate.beads import fit_beads
 from denseloc.camera import EMCCDSettings
+from denseloc.data import Localizations
+from denseloc.evaluate import assess, find_offset, remove_offset
 from denseloc.experiment import Experiment
+from denseloc.formats import read_table
+from denseloc.model_file import load_model
+from denseloc.pipeline import localize
 from denseloc.train import Progress
 from denseloc.training import train
 
@@ -107,11 +118,80 @@ def train_model(name: str, args: argparse.Namespace) -> None:
     train(experiment, file, start_from=start, resume=True, report=report, stop=out_of_time)
 
 
+def evaluate_movie(movie: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Localize one movie and compare with its truth."""
+    three = not movie.startswith("2D")
+    model = load_model(args.out / f"{movie[:5]}.safetensors")
+    with tempfile.TemporaryDirectory() as folder:
+        run = localize(args.data / f"{movie}.tif", Path(folder) / "t.parquet", model=model, threshold=0.2)
+        table = read_table(run.table)
+    truth = read_table(args.data / f"{movie[3:]}_activations.csv")
+    dimensions = 3 if three else 2
+    table = remove_offset(table, find_offset(table.select(table.probability > 0.45), truth, dimensions=dimensions))
+
+    def marks(kept: Localizations) -> dict[str, float]:
+        result: dict[str, float] = {}
+        for threshold in ("all", "p25"):
+            found = assess(kept, truth, dimensions=dimensions, threshold=threshold, field_nm=(6400.0, 6400.0)).to_json()
+            efficiency = found["efficiency_from_formula"]
+            result |= {
+                f"E_{threshold}": efficiency["E_3d" if three else "E_lateral"],
+                f"jaccard_{threshold}": found["jaccard_percent"],
+                f"lateral_{threshold}": found["rmse_lateral_nm"],
+                f"axial_{threshold}": found["rmse_axial_nm"] if three else None,
+            }
+        return result
+
+    fixed = marks(table.select(table.probability > (0.45 if args.preset == "small" else 0.7)))
+    sigma = np.hypot(table.sigma_x_nm, table.sigma_y_nm)
+    limits = [(p, s) for p in (0.25, 0.35, 0.45, 0.55, 0.65, 0.75) for s in (*np.quantile(sigma, (0.8, 0.85, 0.9, 0.95)), np.inf)]
+    tried = [marks(table.select((table.probability > p) & (sigma < s))) for p, s in limits]
+    best = {t: max(range(len(tried)), key=lambda i: tried[i][f"E_{t}"]) for t in ("all", "p25")}
+    filtered = {key: tried[best["all" if key.endswith("all") else "p25"]][key] for key in tried[0]}
+    return {"fixed": fixed, "filtered": filtered, "training": {k: v for k, v in model.record.items() if k != "history"}}
+
+
+def evaluate_all(args: argparse.Namespace) -> None:
+    """Evaluate every movie whose model is there, print the table and keep it."""
+    reference = json.loads((args.data / "reference.json").read_text())
+    results = {}
+    print(
+        f"{'movie':9s} {'Spliner':>13s} {'bound':>13s} {'fixed':>13s} {'filtered':>13s}   way   J / lateral / axial (all, fixed)   trained"
+    )
+    for movie in (m for name in args.models for m in MOVIES[name]):
+        if not (args.out / f"{movie[:5]}.safetensors").exists():
+            continue
+        result = evaluate_movie(movie, args)
+        spliner = {t: reference[movie]["spliner"][t]["efficiency"] for t in ("all", "p25")}
+        bound = {t: reference[movie]["isolated_bound"][t]["ceiling"]["efficiency"] for t in ("all", "p25")}
+        result |= {"spliner": spliner, "bound": bound}
+        results[movie] = result
+        f, g, t = result["fixed"], result["filtered"], result["training"]
+        way = (g["E_all"] - spliner["all"]) / (bound["all"] - spliner["all"])
+        columns = (spliner["all"], spliner["p25"], bound["all"], bound["p25"], f["E_all"], f["E_p25"], g["E_all"], g["E_p25"])
+        texts = [f"{a:6.1f} {b:6.1f}" for a, b in zip(columns[::2], columns[1::2], strict=True)]
+        axial = f"{f['axial_all']:.0f}" if f["axial_all"] else "-"
+        print(
+            f"{movie:9s} {' '.join(texts)}  {way:4.2f}   {f['jaccard_all']:.1f} / {f['lateral_all']:.1f} / {axial}   {t.get('seconds', 0) / 60:.0f} min"
+        )
+    record = {
+        "benchmark": "challenge",
+        "preset": args.preset,
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, CPU",
+        "seed": 1,
+    }
+    file = args.results / f"challenge_{args.preset}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(record | {"results": results}, indent=1) + "\n")
+
+
 def main() -> None:
     """Run the stages asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/challenge/sim"))
     parser.add_argument("--out", type=Path, default=Path("runs/challenge"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     parser.add_argument("--preset", choices=PRESETS, default="small")
     parser.add_argument("--steps", type=int, default=8000)
@@ -122,6 +202,8 @@ def main() -> None:
     if args.only != "evaluate":
         for name in args.models:
             train_model(name, args)
+    if args.only != "train":
+        evaluate_all(args)
 
 
 if __name__ == "__main__":

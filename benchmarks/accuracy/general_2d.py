@@ -72,7 +72,9 @@ def main() -> None:
     args = parser.parse_args()
     model = find_model(args.model)
     results = {}
-    print(f"{'movie':20s} {'Jaccard':>8s} {'RMSE nm':>8s} {'recall':>7s} {'precis.':>7s} {'pull':>5s}   peers: DAOSTORM default, tuned, Picasso")
+    print(
+        f"{'movie':20s} {'Jaccard':>8s} {'RMSE nm':>8s} {'recall':>7s} {'precis.':>7s} {'pull':>5s}   peers: DAOSTORM default, tuned, Picasso"
+    )
     for name, path, truth in movies(args.data):
         with tempfile.TemporaryDirectory() as folder:
             run = localize(path, Path(folder) / "t.parquet", model=model, pixel_size_nm=100)
@@ -80,7 +82,9 @@ def main() -> None:
         results[name] = result | {"warnings": run.warnings}
         peers = "   ".join(f"{j:.3f} {r:.1f}" for j, r in PEERS.get(name, ()))
         r = result
-        print(f"{name:20s} {r['jaccard']:8.3f} {r['rmse_nm']:8.2f} {r['recall']:7.3f} {r['precision']:7.3f} {r['pull_x']:5.2f}   {peers}")
+        print(
+            f"{name:20s} {r['jaccard']:8.3f} {r['rmse_nm']:8.2f} {r['recall']:7.3f} {r['precision']:7.3f} {r['pull_x']:5.2f}   {peers}"
+        )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "benchmark": "general_2d",
@@ -90,7 +94,9 @@ def main() -> None:
         "machine": f"{platform.machine()}, CPU",
         "seed": model.experiment.training.seed,
         "results": results,
-        "peers": {name: dict(zip(("daostorm_default", "daostorm_tuned", "picasso_default"), p, strict=True)) for name, p in PEERS.items()},
+        "peers": {
+            name: dict(zip(("daostorm_default", "daostorm_tuned", "picasso_default"), p, strict=True)) for name, p in PEERS.items()
+        },
     }
     args.out.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -152,7 +152,7 @@ def _read_array(value: Any) -> np.ndarray:
     if isinstance(value, (str, Path)):
         try:
             return np.ascontiguousarray(np.load(value, allow_pickle=False), dtype=np.float32)
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise ValueError(f"cannot read the array file {value} ({error})") from None
     raise ValueError("expected numbers, nested lists or the path of a .npy file")
 

@@ -68,19 +68,13 @@ class Experiment(Section):
     def from_file(cls, path: Path | str) -> Experiment:
         """Read a TOML or JSON document; paths inside it count from its folder.
 
+        A calibrated PSF may stand in a file of its own: ``[psf]`` with the one key ``file = "psf.json"``. The experiment holds it whole.
+
         Raises:
             DocumentError: not readable, unknown key, wrong unit or value; one line that says which.
         """
         path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DocumentError(f"cannot read the document {path} ({error}); give a TOML or JSON file") from None
-        try:
-            values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-            raise DocumentError(f"{path} is not valid {path.suffix.lstrip('.').upper() or 'TOML'}: {error}") from None
-        return parse(cls, _resolve_paths(values, path.parent), str(path))
+        return parse(cls, _with_psf_file(read_document(path), path), str(path))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], source: str = "document") -> Experiment:
@@ -156,6 +150,40 @@ class Experiment(Section):
             frames=self.training.frames,
             reference=None if told else localizer.scales.reference.tensor(1),
         )
+
+
+def read_document(path: Path | str) -> dict[str, Any]:
+    """Read a TOML or JSON file as plain values; names of .npy files in it become paths from its folder.
+
+    Raises:
+        DocumentError: not readable, or not a table of keys.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DocumentError(f"cannot read the document {path} ({error.strerror}); give a TOML or JSON file") from None
+    except UnicodeDecodeError:
+        raise DocumentError(f"{path} is not a text file; give a TOML or JSON document") from None
+    try:
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DocumentError(f"{path} is not valid {path.suffix.lstrip('.').upper() or 'TOML'}: {error}") from None
+    if not isinstance(values, dict):
+        raise DocumentError(f"{path} holds {type(values).__name__}, expected keys and values; give a document")
+    return dict(_resolve_paths(values, path.parent))
+
+
+def _with_psf_file(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Put the content of a PSF's own file in its place."""
+    psf = values.get("psf")
+    name = psf.get("file") if isinstance(psf, dict) else psf
+    if not isinstance(name, str):
+        return values
+    if isinstance(psf, dict) and len(psf) > 1:
+        others = ", ".join(key for key in psf if key != "file")
+        raise DocumentError(f"{path}: 'psf.file' stands alone, found {others} beside it; give the file or the values")
+    return {**values, "psf": read_document(path.parent / name)}
 
 
 def _resolve_paths(values: Any, folder: Path) -> Any:

@@ -7,6 +7,8 @@ import platform
 
 import torch
 
+from .errors import DenselocError
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -22,7 +24,19 @@ def keep_memory() -> bool:
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """Give the device asked for, or the best one there is: CUDA, then CPU."""
+    """Give the device asked for, or the best one there is: CUDA, then CPU.
+
+    Raises:
+        DenselocError: there is no such device here.
+    """
     if name is not None:
-        return torch.device(name)
+        try:
+            device = torch.device(name)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+            raise DenselocError(
+                f"device '{name}' cannot be used here ({reason}); use --device cpu, or see 'denseloc doctor'"
+            ) from None
+        return device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -36,12 +36,18 @@ class Microscope(nn.Module):
 
         Returns:
             (n, planes, rows, columns) expected photons.
+
+        Raises:
+            ValueError: an emitter lies in a frame that is not there.
         """
         rows, columns = self.grid.shape_px
         y_nm, x_nm = self.grid.pixel_size_nm
         frames = background.expand(-1, self.psf.planes, rows, columns)
         if len(emitters) == 0:
             return frames.clone()
+        first, last = emitters.frame.aminmax()
+        if first < 0 or last >= len(frames):
+            raise ValueError(f"emitters in frames {int(first)} .. {int(last)}; expected frames 0 .. {len(frames) - 1}")
         x, y = emitters.x_nm / x_nm - 0.5, emitters.y_nm / y_nm - 0.5
         column, row = x.detach().round().long(), y.detach().round().long()
         patches = self.psf(torch.stack((x - column, y - row), -1), emitters.z_nm, scale)

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import torch
 from . import __version__
 from .camera import Camera
 from .data import Block, Frames, Localizations, Movie, Provenance
-from .errors import Interrupted, MovieError, OutputError
+from .errors import DenselocError, Interrupted, ModelError, MovieError, OutputError
 from .files import check_writable, replacing
 from .formats import open_movie, read_table, table_suffixes, write_table
 from .machine import choose_device, keep_memory
@@ -54,6 +55,7 @@ class Run:
         seconds: time of this session.
         assumed: what was measured or assumed of the movie, in plain words.
         warnings: what the user should know before trusting the table.
+        provenance: what the table says of itself, where its format has a place for it.
     """
 
     table: Path
@@ -62,6 +64,7 @@ class Run:
     seconds: float
     assumed: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 def localize(
@@ -111,10 +114,11 @@ def localize(
     out = Path(out)
     if out.suffix not in table_suffixes():
         raise OutputError(f"table {out.name}: the suffix '{out.suffix}' names no table format; known: {', '.join(table_suffixes())}")
+    if threshold is not None and not 0 < threshold < 1:
+        raise ModelError(f"threshold {threshold:g}; expected a probability between 0 and 1")
     check_writable(out)
-    if not isinstance(movie, Movie):
-        movie = open_movie(Path(movie), allow_truncated=allow_truncated)
-    movie = movie.crop(frames, roi_px)
+    whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
+    movie = whole.crop(frames, roi_px)
     keep_memory()
     chosen = choose_device(device)
     if isinstance(model, (str, Path)):
@@ -123,32 +127,34 @@ def localize(
     prepared(ready)
     localizer = ready.model.localizer.to(chosen)
     localizer.conditions, localizer.threshold = ready.conditions, threshold
-    provenance = _provenance(movie, ready, threshold)
+    ready.camera.to(chosen)
+    provenance = _provenance(movie, whole.frames[1], ready, threshold)
     journal = _Journal(out, provenance, movie, resume)
-    n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, movie.n_planes * movie.shape_px[0] * movie.shape_px[1])))
-    found = journal.rows()
-    for block in _ahead(movie.blocks(n, localizer.context, start=journal.next_frame)):
-        table = localizer(_frames(block, movie, ready, chosen), (block.start, block.stop), tile_px)
-        journal.add(table, block.start, block.stop)
-        found += len(table)
-        report(Progress(block.stop - movie.frames[0], movie.n_frames, found, time.monotonic() - started))
-        signal = stop()
-        if signal and block.stop < movie.frames[1]:
-            raise Interrupted(
-                f"stopped after frame {block.stop - 1} of {movie.frames[1] - 1}; finished blocks are in {journal.folder.name}, "
-                "the same command with --resume goes on",
-                128 + signal,
-            )
-    rows = write_table(out, journal.parts(), provenance)
+    with journal.kept():
+        n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, movie.n_planes * movie.shape_px[0] * movie.shape_px[1])))
+        found = journal.rows()
+        for block in _ahead(movie.blocks(n, localizer.context, start=journal.next_frame)):
+            table = localizer(_frames(block, movie, ready, chosen), (block.start, block.stop), tile_px)
+            journal.add(table, block.start, block.stop)
+            found += len(table)
+            report(Progress(block.stop - movie.frames[0], movie.n_frames, found, time.monotonic() - started))
+            signal = stop()
+            if signal and block.stop < movie.frames[1]:
+                raise Interrupted(
+                    f"stopped after frame {block.stop - 1} of {movie.frames[1] - 1}; finished blocks are in {journal.folder.name}, "
+                    "the same command with --resume goes on",
+                    128 + signal,
+                )
+        rows = write_table(out, journal.parts(), provenance)
     journal.remove()
-    return Run(out, rows, movie.n_frames, time.monotonic() - started, ready.lines, ready.warnings)
+    return Run(out, rows, movie.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance)
 
 
-def _provenance(movie: Movie, ready: Preparation, threshold: float | None) -> Provenance:
+def _provenance(movie: Movie, n_frames: int, ready: Preparation, threshold: float | None) -> Provenance:
     return Provenance(
         pixel_size_nm=ready.pixel_size_nm,
         shape_px=movie.field_px,
-        n_frames=movie.frames[1],
+        n_frames=n_frames,
         movie=str(movie.path or movie.name),
         method=f"{ready.model.experiment.localizer.kind}: {ready.model.name}",
         experiment=ready.model.experiment.to_json(),
@@ -159,6 +165,7 @@ def _provenance(movie: Movie, ready: Preparation, threshold: float | None) -> Pr
             "threshold": threshold,
             "camera": ready.camera_json,
             "conditions": asdict(ready.conditions),
+            "uneven_background": ready.background is not None,
             "assumed": ready.lines,
             "warnings": ready.warnings,
         },
@@ -200,14 +207,31 @@ class _Journal:
                 self.folder.mkdir()
             except OSError as error:
                 raise OutputError(f"{self.folder}: cannot be made ({error.strerror}); choose another place") from None
-            with replacing(note) as temporary:
-                temporary.write_text(json.dumps({"run": mark}))
+            try:
+                with replacing(note) as temporary:
+                    temporary.write_text(json.dumps({"run": mark}))
+            except OutputError:
+                self.remove()
+                raise
         self.next_frame = movie.frames[0]
         for path in self._files():
             start, stop = self._span(path)
             if start != self.next_frame:
                 raise MovieError(f"{self.folder} lacks the block that begins at frame {self.next_frame}; leave out --resume to begin anew")
             self.next_frame = stop
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Whatever ends the run: leave no empty journal behind, and say of one with finished blocks that it can be used."""
+        try:
+            yield
+        except BaseException as error:
+            if not self._files():
+                self.remove()
+            elif isinstance(error, DenselocError) and not isinstance(error, Interrupted):
+                hint = f"finished blocks are kept in {self.folder.name}; the same command with --resume goes on from there"
+                raise type(error)(f"{error}\n{hint}") from error
+            raise
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.parquet"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ import torch
 
 from .calibrate.background import background_map
 from .calibrate.conditions import Conditions, estimate_conditions
-from .camera import CAMERAS, Camera, SCMOSSettings
+from .camera import CAMERAS, SCMOS, Camera
 from .data import Movie
 from .description import nearest, parse
 from .errors import CameraError, ModelError, MovieError
-from .experiment import Experiment
+from .experiment import Experiment, read_document
 from .localize import InputConditions
 from .model_file import Model, find_model
 from .units import PixelSize, pixel_size_pair
@@ -79,10 +80,12 @@ def prepare(movie: Movie, model: Model | None, pixel_size_nm: float | tuple[floa
     source = "given" if camera is not None else "measured" if general else "the model's document"
     if camera is None and not general:
         camera = experiment.build_camera()
+    if camera is not None:
+        camera = camera.crop(*movie.roi_px)
     measured = _measure(movie, size, camera, None if general else experiment)
     if camera is None:
         camera = _measured_camera(measured)
-    noise = float(torch.as_tensor(camera.noise_variance(_pixels(camera, movie))).mean())
+    noise = float(torch.as_tensor(camera.noise_variance(movie.shape_px)).mean())
     conditions = InputConditions(
         background=max(0.05, measured.background.value),
         excess=float(torch.as_tensor(camera.excess, dtype=torch.float32).mean()),
@@ -114,8 +117,29 @@ def serves_many(experiment: Experiment) -> bool:
     return bool(experiment.camera.kind == "various" and getattr(experiment.localizer, "conditioned", False))
 
 
+READ_NOISE_ELECTRONS = 1.5  # of an sCMOS camera for which none was given
+
+
+def read_camera(text: str) -> Camera:
+    """Read a camera from a document (TOML or JSON: its settings, alone or as the section ``[camera]``), or from the form of `parse_camera`.
+
+    Raises:
+        CameraError, DocumentError: unknown or impossible entries.
+    """
+    if Path(text).suffix not in (".toml", ".json"):
+        return parse_camera(text)
+    values = read_document(text)
+    values = values["camera"] if isinstance(values.get("camera"), dict) else values
+    if "kind" not in values:
+        raise CameraError(f"{text}: 'kind' of the camera is missing; one of: {', '.join(CAMERAS.names())}")
+    built: Camera = parse(CAMERAS.get(str(values["kind"])), values, text).build()
+    return built
+
+
 def parse_camera(text: str) -> Camera:
-    """Read ``offset=100,electrons_per_count=2.2,em_gain=1``; an em_gain above 1 makes it an EMCCD.
+    """Read ``offset=100,electrons_per_count=2.2,em_gain=1``; an em_gain other than 1 makes it an EMCCD.
+
+    The read noise of an sCMOS camera is taken as 1.5 electrons where ``read_noise`` does not say it.
 
     Raises:
         CameraError, DocumentError: unknown or impossible entries.
@@ -134,6 +158,8 @@ def parse_camera(text: str) -> Camera:
     values: dict[str, Any] = {}
     for entry in text.split(","):
         key, equals, value = (part.strip() for part in entry.partition("="))
+        if key == "gain":
+            raise CameraError("--camera: 'gain' can mean two things; give electrons_per_count=NUMBER, and for an EMCCD em_gain=NUMBER")
         if not equals or key not in names:
             raise CameraError(f"--camera: '{entry.strip()}'{nearest(key, names)}; expected key=value with keys {', '.join(sorted(names))}")
         try:
@@ -144,6 +170,7 @@ def parse_camera(text: str) -> Camera:
     kind = values.pop("kind", "emccd" if em_gain != 1.0 else "scmos")
     if kind == "scmos":
         values.pop("em_gain", None)
+        values.setdefault("read_noise_electrons", READ_NOISE_ELECTRONS)
     built: Camera = parse(CAMERAS.get(kind), {"kind": kind, **values}, "--camera").build()
     return built
 
@@ -160,16 +187,11 @@ def _pixel_size(movie: Movie, given: float | tuple[float, float] | None, experim
     return pair
 
 
-def _pixels(camera: Camera, movie: Movie) -> tuple[int, int]:
-    maps = getattr(getattr(camera, "settings", None), "pixel_maps", None)
-    return (1, 1) if maps is None else movie.field_px
-
-
 def _measure(movie: Movie, size: PixelSize, camera: Camera | None, experiment: Experiment | None) -> Conditions:
     """Estimate the conditions, with camera and width fixed where they are known."""
     if camera is None:
         return estimate_conditions(movie, pixel_size_nm=size)
-    zero = camera.to_photons(torch.zeros(_pixels(camera, movie)))
+    zero = camera.to_photons(torch.zeros(movie.shape_px))
     slope = camera.counts_per_photon
     gain = float(torch.as_tensor(slope, dtype=torch.float32).mean())
     return estimate_conditions(
@@ -183,11 +205,14 @@ def _measure(movie: Movie, size: PixelSize, camera: Camera | None, experiment: E
 
 
 def _measured_camera(measured: Conditions) -> Camera:
-    """Make a camera of the measured offset and gain; its photons have Poisson noise."""
+    """Make a camera of the measured offset and gain; its photons have Poisson noise.
+
+    Not by way of the settings: the offset of a movie from which a background was taken away is below zero.
+    """
     gain = measured.counts_per_photon.value * measured.excess.value
-    read = math.sqrt(max(measured.noise_variance.value, 0.0))
-    settings = SCMOSSettings(offset_counts=measured.offset_counts.value, electrons_per_count=1 / gain, read_noise_electrons=read)
-    return settings.build()
+    variance = max(measured.noise_variance.value, 0.0) * gain**2
+    offset, electrons_per_count, variance_counts = torch.tensor([measured.offset_counts.value, 1 / gain, variance])
+    return SCMOS(offset, electrons_per_count, variance_counts, quantum_efficiency=1.0)
 
 
 def _background(movie: Movie, camera: Camera) -> np.ndarray:

@@ -109,10 +109,11 @@ def fit_beads(
 
 def find_beads(mean_photons: np.ndarray, roi_px: int) -> tuple[np.ndarray, np.ndarray]:
     """Find isolated beads in the mean over the stack whose whole patch lies inside the field; gives rows and columns."""
-    smooth = ndimage.gaussian_filter(mean_photons, roi_px / 5)  # two lobes become one
-    level = np.median(smooth)
-    noise = 1.48 * np.median(np.abs(smooth - level)) + 1e-9
-    limit = max(level + 8 * noise, level + 0.2 * (smooth.max() - level))
+    blur = roi_px / 5  # two lobes become one
+    smooth = ndimage.gaussian_filter(mean_photons, blur)
+    low = np.quantile(smooth, 0.2)
+    grain = 1.48 * np.median(np.abs(np.diff(mean_photons, axis=0))) / np.sqrt(2)
+    limit = low + max(0.3 * (smooth.max() - low), 8 * grain / (2 * np.sqrt(np.pi) * blur))
     is_peak = (smooth == ndimage.maximum_filter(smooth, roi_px // 2 | 1)) & (smooth > limit)
     rows, columns = np.nonzero(is_peak)
     half = roi_px // 2

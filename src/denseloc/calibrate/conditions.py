@@ -94,7 +94,7 @@ class Conditions:
         ]
         text += [f"note: {note}" for note in self.notes]
         if "given" not in (self.offset_counts.source, self.counts_per_photon.source):
-            text.append("if you know your camera, give it: --camera offset=COUNTS,gain=COUNTS_PER_PHOTON[,excess=2 for an EMCCD]")
+            text.append("if you know your camera, give it: --camera offset=COUNTS,electrons_per_count=NUMBER[,em_gain=NUMBER]")
         return text
 
     def to_json(self) -> dict[str, Any]:
@@ -346,7 +346,7 @@ def _notes(state: _State, optics: _Optics, excess_source: Source, seen: Source) 
     notes = []
     if excess_source == "assumed":
         notes.append(
-            "one movie cannot tell excess noise from gain; for an EMCCD give excess=2, else photons read half of the true ones"
+            "one movie cannot tell excess noise from gain; for an EMCCD give --camera with its em_gain, else photons read half of the true ones"
         )
     if excess_source == "measured":
         notes.append("the noise is that of an electron multiplying camera of the gain given")

@@ -10,7 +10,7 @@ import torch
 
 from ..data import Localizations
 from ..units import PixelSize
-from .posterior import PixelPosterior
+from .posterior import NEIGHBOURHOOD, PixelPosterior
 
 CANDIDATE_PROBABILITY = 0.02  # pixels below this never decide anything
 
@@ -79,11 +79,17 @@ def candidates(
     )
 
 
-def merge_by_position(pixels: Candidates, threshold: float, radius_px: float = 0.8, z_fraction: float = 0.5) -> Candidates:
+def merge_by_position(pixels: Candidates, threshold: float, *, radius_px: float = 0.8, depth: float = 0.5) -> Candidates:
     """Decode by predicted position: pixels whose predictions agree speak of one emitter, however they lie.
 
     A group's probability is the sum over its pixels (at most 1), its coordinates are the probability-weighted means. Pixel-wise suppression
     splits an emitter near a pixel border in two and swallows a close neighbour; predicted positions tell these cases apart.
+
+    Args:
+        pixels: candidates of whole frames.
+        threshold: least summed probability.
+        radius_px: largest distance of predicted positions in a group.
+        depth: largest distance of predicted depths in a group, in units of z; infinite for a network that was never taught z.
     """
     from ..kernels.merge import numba_cpu
 
@@ -96,9 +102,9 @@ def merge_by_position(pixels: Candidates, threshold: float, radius_px: float = 0
         np.ascontiguousarray(x),
         np.ascontiguousarray(y),
         np.ascontiguousarray(z),
-        2,
+        NEIGHBOURHOOD,
         radius_px,
-        z_fraction,
+        depth,
     )
     return _weighted(pixels, group, np.unique(group), threshold)
 

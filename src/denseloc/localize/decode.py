@@ -13,6 +13,7 @@ Ours: the half-resolution trunk of the small presets, decoding by predicted posi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -335,7 +336,7 @@ class Decode(Localizer):
         """Turn candidate pixels into localizations."""
         limit = self.threshold or self.settings.threshold
         if self.settings.decoding == "position":
-            found = merge_by_position(pixels, limit or 0.45)
+            found = merge_by_position(pixels, limit or 0.45, depth=0.5 if self.scales.z_unit_nm else math.inf)
         else:
             found = suppress_non_maxima(pixels, limit or 0.7)
         return to_localizations(found, pixel_size_nm or self.scales.pixel_size_nm, self.scales.z_unit_nm, self.scales.photon_unit)

@@ -104,7 +104,7 @@ class PixelPosterior:
         frame, row, column, value = self.coordinates(emitters.select(order))
         flat = (frame * h + row) * w + column
         owner = torch.full((n * h * w,), -1, dtype=torch.long, device=flat.device)
-        owner[flat] = torch.arange(len(flat), device=flat.device)
+        owner = owner.scatter_reduce(0, flat, torch.arange(len(flat), device=flat.device), "amax")
         occupied = owner >= 0
         logit = self.logit.flatten()
         detection = (

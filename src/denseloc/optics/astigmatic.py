@@ -56,4 +56,4 @@ class AstigmaticPSF(PSF):
         if not self.turned:
             return aligned(dx_px, dy_px, a * scale / x_nm, b * scale / y_nm, self.roi_px)[:, None]
         angle = self.angle_deg * (math.pi / 180)
-        return rotated(dx_px, dy_px, a * scale / x_nm, b * scale / x_nm, angle, self.roi_px)[:, None]
+        return rotated(dx_px, dy_px, a * scale / x_nm, b * scale / x_nm, angle, self.roi_px, y_nm / x_nm)[:, None]

@@ -111,6 +111,18 @@ class PSF(nn.Module, ABC):
         """Give the present values of the formula's parameters under their names in the document."""
         return {name: parameter.detach().item() for name, parameter in self.named_parameters() if parameter.numel() == 1}
 
+    @torch.no_grad()
+    def keep_possible(self) -> None:
+        """Bring parameters that a fit has moved out of the ranges of the document to the nearest possible values, in place."""
+        for name, value in self.named_parameters():
+            field = type(self.settings).model_fields.get(name)
+            for limit in field.metadata if field is not None else ():
+                for bound in ("ge", "gt"):
+                    if isinstance(getattr(limit, bound, None), (int, float)):
+                        value.clamp_(min=getattr(limit, bound) + (1e-6 if bound == "gt" else 0.0))
+                if isinstance(getattr(limit, "le", None), (int, float)):
+                    value.clamp_(max=limit.le)
+
     def _add_maps(self, patches: Tensor, dx: Tensor, dy: Tensor, z_nm: Tensor) -> Tensor:
         maps = self.settings.residual_maps
         assert maps is not None and self.maps is not None

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-# Gauss-Legendre points and weights on [-0.5, 0.5]: integrates a Gaussian of width >= 0.6 px over a pixel to better than 1e-5 of its peak.
+# Gauss-Legendre points and weights on [-0.5, 0.5]: integrates a Gaussian over a pixel to 1e-4 of its peak at a width of 0.6 px and to 1e-5
+# from 1 px on.
 _POINTS = (-0.5 * math.sqrt(0.6), 0.0, 0.5 * math.sqrt(0.6))
 _WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
 
@@ -36,10 +37,13 @@ def aligned(dx_px: Tensor, dy_px: Tensor, width_x_px: Tensor, width_y_px: Tensor
     return rows[:, :, None] * columns[:, None, :]
 
 
-def rotated(dx_px: Tensor, dy_px: Tensor, width_a_px: Tensor, width_b_px: Tensor, angle: Tensor, size: int) -> Tensor:
+def rotated(
+    dx_px: Tensor, dy_px: Tensor, width_a_px: Tensor, width_b_px: Tensor, angle: Tensor, size: int, aspect: float = 1.0
+) -> Tensor:
     """Integrate 2D Gaussians whose first axis (width a) is turned by ``angle`` (radians, from +x towards +y); result (n, size, size).
 
-    There is no closed form over a square pixel, so each pixel takes 3 x 3 Gauss-Legendre points.
+    There is no closed form over a square pixel, so each pixel takes 3 x 3 Gauss-Legendre points. Widths count in the pixel's width;
+    ``aspect`` is its height over its width.
     """
     half = size // 2
     pixel = torch.arange(-half, half + 1, device=dx_px.device, dtype=dx_px.dtype)
@@ -47,10 +51,10 @@ def rotated(dx_px: Tensor, dy_px: Tensor, width_a_px: Tensor, width_b_px: Tensor
     weights = torch.tensor(_WEIGHTS, device=dx_px.device, dtype=dx_px.dtype)
     grid = (pixel[:, None] + points).reshape(-1)
     x = (grid - dx_px[:, None])[:, None, :]
-    y = (grid - dy_px[:, None])[:, :, None]
+    y = aspect * (grid - dy_px[:, None])[:, :, None]
     cos, sin = torch.cos(angle)[..., None, None], torch.sin(angle)[..., None, None]
     a = (x * cos + y * sin) / width_a_px[:, None, None]
     b = (y * cos - x * sin) / width_b_px[:, None, None]
-    density = torch.exp(-0.5 * (a * a + b * b)) / (2 * math.pi * (width_a_px * width_b_px))[:, None, None]
+    density = aspect * torch.exp(-0.5 * (a * a + b * b)) / (2 * math.pi * (width_a_px * width_b_px))[:, None, None]
     patches = density.reshape(len(dx_px), size, 3, size, 3)
     return torch.einsum("nipjq,p,q->nij", patches, weights, weights)

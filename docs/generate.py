@@ -1,0 +1,187 @@
+"""Write the generated pages and the generated blocks of other pages; ``--check`` only says which are out of date.
+
+A block stands between ``<!-- begin:NAME -->`` and ``<!-- end:NAME -->``. The block ``benchmarks`` of README.md is made of the files in
+benchmarks/results: each JSON object there with a list ``summary`` gives one row for each of its entries, see benchmarks/LOG.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import document_page
+import torch
+
+from denseloc.data import COLUMNS, CONVENTIONS
+from denseloc.formats import FOLDER_FORMAT, MOVIE_FORMATS, TABLE_FORMATS
+from denseloc.localize import LOCALIZERS, DecodeSettings, InputConditions, Scales
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+ROW_KEYS = ("what", "result", "machine", "date", "seed")
+
+
+class StaleError(Exception):
+    """A page or a result file that the pages cannot be made from."""
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay out a table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def about(thing: object) -> str:
+    """Give the first paragraph of the module that a thing stands in, without the word and colon that it begins with."""
+    text = " ".join((sys.modules[type(thing).__module__].__doc__ or "").split("\n\n")[0].split()).partition(": ")[2]
+    return text[:1].upper() + text[1:]
+
+
+def movies() -> str:
+    """Lay out the movie formats."""
+    rows = []
+    for one in MOVIE_FORMATS:
+        words = f"{about(one)} {document_page.summary(type(one))}"
+        rows.append([", ".join(f"`{s}`" for s in one.suffixes), one.name, words])
+    rows.append(["a folder", FOLDER_FORMAT.name, document_page.summary(type(FOLDER_FORMAT))])
+    return markdown_table(("suffix", "what it is", "what is read"), rows)
+
+
+def tables() -> str:
+    """Lay out the table formats, the default first."""
+    rows = [[", ".join(f"`{s}`" for s in one.suffixes), one.name, about(one)] for one in TABLE_FORMATS]
+    return markdown_table(("suffix", "what it is", "how it is written"), rows)
+
+
+def columns() -> str:
+    """Lay out the column dictionary."""
+    rows = ([f"`{c.name}`", c.dtype, c.unit, c.meaning] for c in COLUMNS.values())
+    return markdown_table(("column", "type", "unit", "meaning"), rows)
+
+
+def conventions() -> str:
+    """Lay out the conventions that every file carries."""
+    return markdown_table(("convention", "value"), ([f"`{name}`", str(value)] for name, value in CONVENTIONS.items()))
+
+
+def methods() -> str:
+    """Lay out the localizers."""
+    rows = []
+    for section in LOCALIZERS.sections.values():
+        text = sys.modules[section.__module__].__doc__ or ""
+        source = re.search(r"Source: (.*?)(?:\n\n|\Z)", text, re.DOTALL)
+        name = f"`{section.model_fields['kind'].default}`"
+        rows.append([name, " ".join(text.split("\n\n")[0].split()), " ".join(source[1].split()) if source else ""])
+    return markdown_table(("method", "what it is", "source"), rows)
+
+
+def formats() -> str:
+    """Lay out all formats by suffix."""
+    read = ", ".join(f"`{s}`" for one in MOVIE_FORMATS for s in one.suffixes)
+    both = ", ".join(f"`{s}` ({one.name})" for one in TABLE_FORMATS for s in one.suffixes)
+    rows = [("movies, read", f"{read}, folders of single frames"), ("tables, read and written", both)]
+    rows.append(("models, documents", "`.safetensors`; `.toml`, `.json`"))
+    return markdown_table(("file", "formats"), rows)
+
+
+def presets() -> str:
+    """Lay out the sizes of the DECODE networks, counted on the networks themselves at 64 x 64 pixels."""
+    scales = Scales((100.0, 100.0), 700.0, 1000.0, 1, InputConditions(10.0))
+    rows = []
+    for preset in DecodeSettings.model_json_schema()["properties"]["preset"]["enum"]:
+        network = DecodeSettings(preset=preset).build(scales).net
+        count = sum(weight.numel() for weight in network.parameters())
+        kind = "half resolution" if type(network).__name__ == "HalfResolutionNet" else "full resolution, as in the paper"
+        rows.append((f"`{preset}`", kind, f"{count / 1e6:.2f} million", f"{multiplications_per_px(network) / 1e3:.0f} thousand"))
+    return markdown_table(("preset", "network", "weights", "multiplications per pixel and frame"), rows)
+
+
+@torch.inference_mode()
+def multiplications_per_px(network: Any) -> float:
+    """Count the multiplications of all convolutions for one pixel of one frame, when each frame's features are computed once."""
+    counted = []
+
+    def count(layer: torch.nn.Conv2d, _: Any, output: torch.Tensor) -> None:
+        counted.append(output[0].numel() * layer.weight[0].numel())
+
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(count)
+    features = network.frame_features(torch.zeros(1, 1, 64, 64), None)
+    network.fuse(features, features, features, None)
+    return sum(counted) / 64**2
+
+
+def benchmarks(folder: Path = RESULTS) -> str:
+    """Lay out the summaries of the result files, in the order of their names.
+
+    Raises:
+        StaleError: a file is not JSON, or an entry of a summary lacks a key.
+    """
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            result: Any = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise StaleError(f"{path.name} is not JSON ({error}); run its benchmark again") from None
+        for entry in result.get("summary", ()) if isinstance(result, dict) else ():
+            row = {**result, **entry}
+            missing = [key for key in ROW_KEYS if key not in row]
+            if missing:
+                raise StaleError(f"{path.name}: an entry of 'summary' has no {', '.join(missing)}; see benchmarks/LOG.md")
+            rows.append([str(row[key]) for key in ROW_KEYS])
+    return markdown_table(ROW_KEYS, rows) if rows else "No benchmark has been recorded yet."
+
+
+WHOLE: dict[str, Callable[[], str]] = {
+    "docs/experiment.md": document_page.page,
+    "docs/experiment.schema.json": document_page.schema_text,
+}
+BLOCKS: dict[str, tuple[Callable[[], str], ...]] = {
+    "README.md": (methods, formats, benchmarks),
+    "docs/design.md": (presets,),
+    "docs/formats.md": (movies, tables, columns, conventions),
+}
+
+
+def filled(text: str, name: str, content: str, page: str = "page") -> str:
+    """Replace what stands in the block ``name``.
+
+    Raises:
+        StaleError: the page does not have exactly one such block.
+    """
+    pattern = re.compile(rf"(<!-- begin:{name} -->\n).*?(<!-- end:{name} -->)", re.DOTALL)
+    if len(pattern.findall(text)) != 1:
+        raise StaleError(f"{page} needs one block <!-- begin:{name} --> ... <!-- end:{name} -->")
+    return pattern.sub(lambda found: f"{found[1]}{content}\n{found[2]}", text)
+
+
+def generated() -> dict[Path, str]:
+    """Make the contents of all pages that are generated in whole or in part."""
+    pages = {ROOT / name: make() for name, make in WHOLE.items()}
+    for name, blocks in BLOCKS.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for block in blocks:
+            text = filled(text, block.__name__, block(), name)
+        pages[ROOT / name] = text
+    return pages
+
+
+def main() -> int:
+    """Write what has changed; with ``--check`` write nothing and give 1 if something would change."""
+    changed = [
+        (path, text) for path, text in generated().items() if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    for path, text in changed:
+        sys.stdout.write(f"{path.relative_to(ROOT)}\n")
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text, encoding="utf-8")
+    return int(bool(changed) and "--check" in sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
