@@ -61,8 +61,15 @@ COMMON = {
 }
 """What keys mean that say nothing of themselves."""
 
+FILE_SCHEMA = {
+    "type": "object",
+    "properties": {"file": {"type": "string", "description": "TOML or JSON file that holds the section"}},
+    "required": ["file"],
+    "additionalProperties": False,
+}
+
 SECTIONS = {
-    "psf": "Share of an emitter's photons on each pixel around it.",
+    "psf": 'Share of an emitter\'s photons on each pixel around it. A calibrated PSF may stand in a file of its own: `psf = { file = "psf.toml" }`.',
     "camera": "Counts from photons and back.",
     "specimen": "What lies under the objective.",
     "structure": "Where molecules sit.",
@@ -97,6 +104,7 @@ def schema_text() -> str:
     pixel = schema["properties"]["pixel_size_nm"]
     pair = {key: pixel.pop(key) for key in ("type", "prefixItems", "minItems", "maxItems")}
     pixel["anyOf"] = [{"type": "number"}, pair]
+    schema["properties"]["psf"] = {"anyOf": [schema["properties"]["psf"], FILE_SCHEMA]}
     whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "denseloc experiment"}
     return json.dumps(whole, indent=1, sort_keys=True) + "\n"
 
@@ -120,11 +128,11 @@ def section_parts(owner: type[BaseModel], name: str, title: str, level: int) -> 
     """Give heading, sentence and kinds of a section, and after them the sections inside of its kinds."""
     field = owner.model_fields[name]
     yield f"{'#' * level} `{title}`\n"
-    default = "" if field.is_required() else f" Left out: `kind = \"{field.default.kind}\"`."
+    default = "" if field.is_required() else f' Left out: `kind = "{field.default.kind}"`.'
     yield SECTIONS[name] + default + "\n"
     inner: dict[str, type[BaseModel]] = {}
     for kind in models_in(field.annotation):
-        yield f"{'#' * (level + 1)} `kind = \"{kind.model_fields['kind'].default}\"`\n"
+        yield f'{"#" * (level + 1)} `kind = "{kind.model_fields["kind"].default}"`\n'
         yield explanation(kind)
         yield key_table(kind)
         for key, value in kind.model_fields.items():
@@ -146,7 +154,7 @@ def key_table(section: type[BaseModel]) -> str:
             continue
         default = "**needed**" if field.is_required() else value_words(field.default)
         kind = "number or pair (y, x)" if key == "pixel_size_nm" else type_words(properties[key])
-        cells = [f"`{key}`", kind, default, meaning(section, key) or SECTIONS.get(key, "").rstrip(".").lower()]
+        cells = [f"`{key}`", kind, default, meaning(section, key) or SECTIONS.get(key, "").split(". ")[0].rstrip(".").lower()]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n" if len(rows) > 2 else "It has no further keys.\n"
 
@@ -215,9 +223,9 @@ def arguments(section: type) -> dict[str, str]:
     return entries
 
 
-def summary(section: type) -> str:
+def summary(section: object) -> str:
     """Give the first paragraph of a docstring on one line."""
-    return " ".join((inspect.getdoc(section) or "").split("\n\n")[0].split())
+    return " ".join((inspect.getdoc(section) or "").split("\n\n")[0].split()).replace("``", "`")
 
 
 def paragraphs(section: type) -> str:

@@ -6,6 +6,7 @@ benchmarks/results: each JSON object there with a list ``summary`` gives one row
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import document_page
 import torch
 
+import denseloc
 from denseloc.data import COLUMNS, CONVENTIONS
 from denseloc.formats import FOLDER_FORMAT, MOVIE_FORMATS, TABLE_FORMATS
 from denseloc.localize import LOCALIZERS, DecodeSettings, InputConditions, Scales
@@ -116,6 +118,19 @@ def multiplications_per_px(network: Any) -> float:
     return sum(counted) / 64**2
 
 
+def verbs() -> str:
+    """Lay out the functions that the package offers, with the names of their arguments."""
+    rows = []
+    for name in denseloc.__all__:
+        thing = getattr(denseloc, name)
+        if name.startswith("_") or isinstance(thing, type):
+            continue
+        arguments = ", ".join(key if p.default is p.empty else f"{key}=" for key, p in inspect.signature(thing).parameters.items())
+        verb = inspect.unwrap(getattr(sys.modules[f"denseloc{denseloc._VERBS[name]}"], name))
+        rows.append([f"`{name}({arguments})`", document_page.summary(verb)])
+    return markdown_table(("verb", "what it does"), rows)
+
+
 def benchmarks(folder: Path = RESULTS) -> str:
     """Lay out the summaries of the result files, in the order of their names.
 
@@ -144,6 +159,7 @@ WHOLE: dict[str, Callable[[], str]] = {
 BLOCKS: dict[str, tuple[Callable[[], str], ...]] = {
     "README.md": (methods, formats, benchmarks),
     "docs/design.md": (presets,),
+    "docs/python.md": (verbs,),
     "docs/formats.md": (movies, tables, columns, conventions),
 }
 
@@ -173,9 +189,7 @@ def generated() -> dict[Path, str]:
 
 def main() -> int:
     """Write what has changed; with ``--check`` write nothing and give 1 if something would change."""
-    changed = [
-        (path, text) for path, text in generated().items() if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
+    changed = [(path, text) for path, text in generated().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path, text in changed:
         sys.stdout.write(f"{path.relative_to(ROOT)}\n")
         if "--check" not in sys.argv[1:]:

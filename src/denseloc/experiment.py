@@ -68,7 +68,7 @@ class Experiment(Section):
     def from_file(cls, path: Path | str) -> Experiment:
         """Read a TOML or JSON document; paths inside it count from its folder.
 
-        A calibrated PSF may stand in a file of its own: ``[psf]`` with the one key ``file = "psf.json"``. The experiment holds it whole.
+        A calibrated PSF may stand in a file of its own: ``[psf]`` with the one key ``file = "psf.json"`` (or .toml). The experiment holds it whole.
 
         Raises:
             DocumentError: not readable, unknown key, wrong unit or value; one line that says which.
@@ -183,7 +183,8 @@ def _with_psf_file(values: dict[str, Any], path: Path) -> dict[str, Any]:
     if isinstance(psf, dict) and len(psf) > 1:
         others = ", ".join(key for key in psf if key != "file")
         raise DocumentError(f"{path}: 'psf.file' stands alone, found {others} beside it; give the file or the values")
-    return {**values, "psf": read_document(path.parent / name)}
+    section = read_document(path.parent / name)
+    return {**values, "psf": section.get("psf", section)}
 
 
 def _resolve_paths(values: Any, folder: Path) -> Any:

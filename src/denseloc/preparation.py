@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def prepare(movie: Movie, model: Model | None, pixel_size_nm: float | tuple[floa
     )
     low, high = measured.background_range
     crowd = measured.density_per_um2.value * math.pi * (2e-3 * measured.width_nm.value) ** 2
-    background = _background(movie, camera) if high > UNEVEN * max(low, 0.5) and crowd < CROWDED else None
+    background = uneven_background(movie, _converter(camera)) if high > UNEVEN * max(low, 0.5) and crowd < CROWDED else None
     lines = [f"model: {chosen.name}" + (" (chosen; --model takes another)" if model is None else "")]
     lines += [f"pixel size: {size[0]:g} x {size[1]:g} nm", f"camera: {source}", *measured.lines()]
     if background is not None:
@@ -204,6 +204,10 @@ def _measure(movie: Movie, size: PixelSize, camera: Camera | None, experiment: E
     )
 
 
+def _converter(camera: Camera) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda counts: camera.to_photons(torch.from_numpy(counts)).numpy()
+
+
 def _measured_camera(measured: Conditions) -> Camera:
     """Make a camera of the measured offset and gain; its photons have Poisson noise.
 
@@ -215,12 +219,11 @@ def _measured_camera(measured: Conditions) -> Camera:
     return SCMOS(offset, electrons_per_count, variance_counts, quantum_efficiency=1.0)
 
 
-def _background(movie: Movie, camera: Camera) -> np.ndarray:
-    """Measure the smooth background of the region in photons (first plane)."""
+def uneven_background(movie: Movie, to_photons: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Measure the smooth background of the region in photons, (rows, columns) of the first plane."""
     rows, columns = movie.shape_px
     counts = movie.sample(max(8, min(200, (1 << 23) // (rows * columns))))[:, 0]
-    photons = camera.to_photons(torch.from_numpy(counts.astype(np.float32))).numpy()
-    return np.maximum(background_map(photons), 0.05).astype(np.float32)
+    return np.maximum(background_map(to_photons(counts.astype(np.float32))), 0.05).astype(np.float32)
 
 
 def judge_conditions(measured: Conditions, experiment: Experiment, size: PixelSize) -> list[str]:

@@ -28,7 +28,10 @@ def pages(generate):
     return generate.generated()
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/experiment.md", "docs/experiment.schema.json", "docs/formats.md", "docs/design.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "docs/experiment.md", "docs/experiment.schema.json", "docs/formats.md", "docs/design.md", "docs/python.md"],
+)
 def test_committed_page_is_the_generated_one(pages, name):
     assert (ROOT / name).read_text(encoding="utf-8") == pages[ROOT / name], f"{name} is out of date; run 'make docs'"
 
@@ -79,7 +82,9 @@ def test_benchmark_rows_come_from_the_result_files(generate, tmp_path):
 
 
 def test_a_page_without_its_block_is_refused(generate):
-    assert generate.filled("a\n<!-- begin:x -->\nold\n<!-- end:x -->\nb", "x", "new") == "a\n<!-- begin:x -->\nnew\n<!-- end:x -->\nb"
+    assert (
+        generate.filled("a\n<!-- begin:x -->\nold\n<!-- end:x -->\nb", "x", "new") == "a\n<!-- begin:x -->\nnew\n<!-- end:x -->\nb"
+    )
     with pytest.raises(generate.StaleError, match="page needs one block <!-- begin:y -->"):
         generate.filled("a", "y", "new")
 

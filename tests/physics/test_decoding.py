@@ -62,7 +62,7 @@ def test_two_emitters_stay_two(gap: int) -> None:
 def test_depth_parts_emitters_at_one_place() -> None:
     both = pixels((4, 3, 0.9, 3.4, 4, -0.6), (4, 4, 0.8, 3.5, 4, 0.6))
     assert len(merge_by_position(both, 0.45)) == 2
-    assert len(merge_by_position(both, 0.45, z_fraction=2.0)) == 1
+    assert len(merge_by_position(both, 0.45, depth=2.0)) == 1
 
 
 def test_weak_groups_fall_and_weak_pixels_help() -> None:

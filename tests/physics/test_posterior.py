@@ -181,9 +181,8 @@ def test_draws_have_the_stated_moments(generator: torch.Generator) -> None:
     assert number.var().item() == pytest.approx((p.probability * (1 - p.probability)).sum().item(), rel=0.1)
     only = dataclasses.replace(p, logit=torch.full_like(p.logit, -30.0))
     only.logit[0, 3, 2] = 30.0
-    x = torch.cat([d.x_nm for d in only.sample(4000, generator)])
-    z = torch.cat([d.z_nm for d in only.sample(4000, generator)])
-    photons = torch.cat([d.photons for d in only.sample(4000, generator)])
+    draws = only.sample(4000, generator)
+    x, z, photons = (torch.cat([getattr(d, name) for d in draws]) for name in ("x_nm", "z_nm", "photons"))
     assert len(x) == 4000
     assert x.mean().item() == pytest.approx((2.5 + p.mean[0, 0, 3, 2].item()) * 100, abs=2.5)
     assert x.std().item() == pytest.approx(p.sigma[0, 0, 3, 2].item() * 100, rel=0.06)

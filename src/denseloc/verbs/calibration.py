@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import tomli_w
 
 from ..calibrate.beads import BeadFit, fit_beads
 from ..camera import Camera
@@ -35,7 +36,7 @@ def calibrate(
 
     Args:
         beads: a stack, one frame a depth, or its file.
-        out: section to write, ending in .json.
+        out: section to write, ending in .json or .toml.
         kind: "gaussian", "astigmatic" or "double_helix".
         z_step_nm: distance of two planes; below 0 where the depth falls from frame to frame.
         camera: turns counts into photons.
@@ -49,8 +50,8 @@ def calibrate(
         OutputError: the file cannot be written.
     """
     out = Path(out)
-    if out.suffix != ".json":
-        raise OutputError(f"PSF file {out.name}: expected a name that ends in .json")
+    if out.suffix not in (".json", ".toml"):
+        raise OutputError(f"PSF file {out.name}: expected a name that ends in .json or .toml")
     if kind not in KINDS:
         raise CalibrationError(f"no fit for a PSF of kind '{kind}'; known: {', '.join(KINDS)}")
     if z_step_nm == 0:
@@ -66,6 +67,8 @@ def calibrate(
     first = -z_step_nm * (len(stack) - 1) / 2 if z_first_nm is None else z_first_nm
     z = first + z_step_nm * np.arange(len(stack))
     fit = fit_beads(stack, z, camera.crop(*movie.roi_px), pixel_size_pair(size), kind, roi_px=roi_px, progress=progress)
+    section = fit.psf.model_dump(mode="json", exclude_none=True)
+    text = json.dumps(section, indent=1) if out.suffix == ".json" else tomli_w.dumps({"psf": section})
     with replacing(out) as temporary:
-        temporary.write_text(json.dumps(fit.psf.model_dump(mode="json"), indent=1), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return fit

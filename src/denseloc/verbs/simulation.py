@@ -150,11 +150,10 @@ def _write(path: Path, pages: Iterator[np.ndarray], shape: tuple[int, int, int, 
     n, planes, rows, columns = shape
     y_nm, x_nm = document.pixel_size_nm
     fits = n * planes * rows * columns * 2 < LARGEST_IMAGEJ
-    known = {"imagej": True} if fits else {"bigtiff": True}
     unit, per_unit = (1, 1e3) if fits else (3, 1e7)  # ImageJ speaks of pixels per um, plain TIFF of pixels per cm
     metadata = {"axes": "TYX" if planes == 1 else "TZYX", "fps": 1.0}
     metadata |= {"unit": "um", "Info": f"simulated by denseloc; {document.name}; {CONVENTIONS['origin']}"} if fits else {}
-    with tifffile.TiffWriter(path, **known) as tif:
+    with tifffile.TiffWriter(path, imagej=fits, bigtiff=not fits) as tif:
         tif.write(
             pages,
             shape=(n, rows, columns) if planes == 1 else shape,

@@ -1,0 +1,81 @@
+"""Frames per second of the shipped 2D model against DECODE at the paper's size, run as its authors run it; A B A B in one process.
+
+    python benchmarks/speed/inference.py
+
+Ours: network, decoding and table, as in `denseloc localize` (bfloat16 where the machine has it, each frame's features once).
+Theirs: network alone, single precision, plain memory layout, a window of three frames for each frame, so features three times; fastest batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from denseloc.data import Frames
+from denseloc.localize import DecodeSettings
+from denseloc.localize.decode import StackedUNets
+from denseloc.machine import keep_memory
+from denseloc.model_file import find_model
+
+
+def as_authors(photons: torch.Tensor, net: StackedUNets, batch: int) -> None:
+    """Run the paper's network on windows of three frames: single precision, eager, features recomputed in every window."""
+    padded = torch.cat((photons[:1], photons, photons[-1:]))
+    windows = torch.stack((padded[:-2], padded[1:-1], padded[2:]), 1)
+    with torch.inference_mode():
+        for part in windows.split(batch):
+            net.fuse(*(net.frame_features(part[:, i], None) for i in range(3)), None)
+
+
+def seconds(task: Callable[[], None]) -> float:
+    """Time one call."""
+    began = time.perf_counter()
+    task()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Time both in turn and keep the medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="general-2d")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/inference_speed.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    keep_memory()
+    ours = find_model(args.model).localizer
+    paper = DecodeSettings(preset="paper", upsampling="nearest").build(ours.scales)
+    net = paper.net.to(memory_format=torch.contiguous_format).eval()
+    results = {}
+    for side, frames, batches in ((64, 96, (1, 4, 16)), (256, 6, (1, 4))):
+        generator = torch.Generator().manual_seed(0)
+        photons = torch.poisson(torch.full((frames, 1, side, side), 20.0), generator)
+        best = min(batches, key=lambda b: seconds(lambda: as_authors(photons[: max(4, frames // 4)], net, b)))  # noqa: B023
+        ours(Frames(photons, (100.0, 100.0)))
+        a, b = [], []
+        for _ in range(args.rounds):
+            a.append(frames / seconds(lambda: ours(Frames(photons, (100.0, 100.0)))))  # noqa: B023
+            b.append(frames / seconds(lambda: as_authors(photons, net, best)))  # noqa: B023
+        ratio = median(x / y for x, y in zip(a, b, strict=True))
+        results[f"{side}x{side}"] = {"ours_fps": median(a), "paper_fps": median(b), "paper_batch": best, "ratio": ratio}
+        print(f"{side} x {side}: {median(a):.1f} frames/s, paper's size {median(b):.2f} frames/s (batch {best}), ratio {ratio:.1f}")
+    record = {
+        "benchmark": "inference_speed",
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {args.threads} threads",
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(record | {"seed": 0, "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Make the report of a table from what the table says of itself and from its movie, if that is still there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..data import Image, Localizations, Movie, Provenance
+from ..description import Range
+from ..errors import OutputError
+from ..experiment import Experiment
+from ..files import check_writable
+from ..preparation import serves_many
+from ..report import FrameSample, judge, write_report
+from ..units import PixelSize
+from .assessment import opened
+from .picture import render
+from .samples import Exposure, reopen, sample_frames
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report found.
+
+    Args:
+        page: the HTML file.
+        warnings: what to look at before the table is used, in plain words.
+        notes: what could not be looked at.
+    """
+
+    page: Path
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def report(
+    table: Localizations | Path | str,
+    out: Path | str,
+    *,
+    movie: Movie | Path | str | None = None,
+    image: Image | None = None,
+    title: str | None = None,
+) -> Report:
+    """Write the report of a table as one HTML file.
+
+    Args:
+        table: the localizations, or their file.
+        out: page to write, ending in .html.
+        movie: the movie or its file; None takes the one that the table names. Without it the report has no raw frames, and says so.
+        image: the super-resolved picture if it is at hand; else it is drawn.
+        title: heading; None takes the name of the movie.
+
+    Raises:
+        TableError: the table cannot be read.
+        OutputError: the page cannot be written.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"report {out.name}: expected a name that ends in .html")
+    check_writable(out)
+    rows = opened(table)
+    beside = None if isinstance(table, Localizations) else Path(table).parent
+    found, note = reopen(rows, beside, movie)
+    exposure = Exposure.of(rows)
+    samples: list[FrameSample] = [] if found is None or exposure is None else sample_frames(rows, found, exposure)
+    ranges = trained_ranges(exposure.experiment, rows.provenance.pixel_size_nm) if exposure is not None else {}
+    told = [str(warning) for warning in rows.provenance.settings.get("warnings", ())]
+    warnings = [*told, *judge(rows, samples, ranges=ranges, movie=found)]
+    notes = [note] if note else []
+    write_report(
+        out,
+        table=rows,
+        image=image if image is not None else render(rows),
+        movie=found,
+        sample=samples,
+        warnings=warnings,
+        run=_run(rows.provenance) | ({"raw frames": note} if note else {}),
+        title=title or _title(rows.provenance, found),
+        ranges=ranges or None,
+    )
+    return Report(out, warnings, notes)
+
+
+def trained_ranges(experiment: Experiment, pixel_size_nm: PixelSize | None) -> dict[str, Range]:
+    """Give (low, high) of photons, z, background and density that a model was trained on, as its document says.
+
+    A model that serves all pixel sizes sees densities per pixel; its range is turned into that of pixels of ``pixel_size_nm``.
+    """
+    specimen = experiment.specimen
+    ranges: dict[str, Range] = {}
+    if experiment.has_depth:
+        ranges["z_nm"] = specimen.z_nm
+    photons = _brightest(specimen.photons)
+    if photons is not None:
+        ranges["photons"] = (0.0, photons)  # an emitter that is on for a part of a frame may have any lower number
+    ranges["background"] = _ends(specimen.background.photons)
+    finer = 1.0
+    if pixel_size_nm is not None and serves_many(experiment):
+        (y, x), (mine_y, mine_x) = pixel_size_nm, experiment.pixel_size_nm
+        finer = mine_y * mine_x / (y * x)
+    ranges["density_per_um2"] = (0.0, _ends(specimen.density_per_um2)[1] * finer)
+    return ranges
+
+
+def _ends(level: Any) -> Range:
+    return (float(level[0]), float(level[1])) if isinstance(level, (tuple, list)) else (float(level), float(level))
+
+
+def _brightest(law: Any) -> float | None:
+    """Give the photons that a law of brightness hardly exceeds; None where it has no such end."""
+    if hasattr(law, "high"):
+        return float(law.high) * (1 + 2 * (law.spread or 0.0))
+    if hasattr(law, "relative"):
+        return _ends(law.photons)[1] * float(law.relative[1])
+    return None
+
+
+def _title(provenance: Provenance, movie: Movie | None) -> str:
+    name = movie.name if movie is not None else Path(provenance.movie).name if provenance.movie else ""
+    return f"Localizations of {name}" if name else "Localizations"
+
+
+def _run(provenance: Provenance) -> dict[str, str]:
+    """Give what was run, line by line: what the table says of itself."""
+    settings: Mapping[str, Any] = provenance.settings or {}
+    lines = {"movie": provenance.movie, "method": provenance.method}
+    if settings.get("threshold") is not None:
+        lines["least probability"] = f"{settings['threshold']:g}"
+    notes = []
+    for line in settings.get("assumed", ()):
+        name, colon, value = str(line).partition(": ")
+        if colon and name != "note":
+            lines[name] = value
+        else:
+            notes.append(value or name)
+    if notes:
+        lines["notes"] = "; ".join(notes)
+    if settings.get("denseloc"):
+        lines["denseloc"] = str(settings["denseloc"])
+    return {name: str(value) for name, value in lines.items() if value is not None}

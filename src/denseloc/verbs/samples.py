@@ -1,0 +1,169 @@
+"""Sample frames of a run: the raw frame in photons, and what the model expects of it from the localizations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data import Emitters, Grid, Localizations, Movie
+from ..errors import DenselocError, MovieError
+from ..experiment import Experiment
+from ..formats import open_movie
+from ..localize import InputConditions
+from ..microscope import Microscope
+from ..preparation import serves_many, uneven_background
+from ..report import FrameSample
+
+SHARES = (0.2, 0.5, 0.8)
+"""Which of the frames that hold localizations are shown, from the first to the last."""
+LEAST_LOCALIZATIONS = 5
+"""Localizations in a frame from which on their own backgrounds set the level."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How a run saw its movie, as its table says.
+
+    Args:
+        experiment: the document of the model.
+        conditions: what the localizer was told.
+        offset_counts, counts_per_photon: the camera.
+        uneven_background: whether the background was followed pixel by pixel.
+    """
+
+    experiment: Experiment
+    conditions: InputConditions
+    offset_counts: float
+    counts_per_photon: float
+    uneven_background: bool
+
+    @staticmethod
+    def of(table: Localizations) -> Exposure | None:
+        """Read it from the provenance; None where that does not say all of it."""
+        settings: Mapping[str, Any] = table.provenance.settings or {}
+        try:
+            camera = settings["camera"]
+            return Exposure(
+                experiment=Experiment.from_json(table.provenance.experiment or {}, "the table's experiment"),
+                conditions=InputConditions(**settings["conditions"]),
+                offset_counts=float(camera["offset_counts"]),
+                counts_per_photon=float(camera["counts_per_photon"]),
+                uneven_background=bool(settings.get("uneven_background", False)),
+            )
+        except (KeyError, TypeError, ValueError, DenselocError):
+            return None
+
+    def photons(self, counts: np.ndarray) -> np.ndarray:
+        """Turn counts into photons."""
+        return ((counts.astype(np.float32) - self.offset_counts) / self.counts_per_photon).astype(np.float32)
+
+
+def reopen(table: Localizations, beside: Path | None, movie: Movie | Path | str | None) -> tuple[Movie | None, str]:
+    """Find the movie of a table again, cut to what was localized; without it, give a sentence that says why.
+
+    Args:
+        table: with its provenance.
+        beside: folder of the table, in which the movie is looked for too.
+        movie: the movie or its file where the user said it.
+    """
+    known = table.provenance
+    if isinstance(movie, Movie):
+        return _cut(movie, table)
+    if movie is None and known.movie is None:
+        return None, "The table does not say which movie it was made from; give the movie to see raw frames."
+    named = Path(movie if movie is not None else str(known.movie))
+    places = [named] if movie is not None or beside is None else [named, beside / named, beside / named.name]
+    there = next((place for place in places if place.exists()), None)
+    if there is None:
+        return None, f"The movie {named} is not there, so no raw frames are shown; give the movie to see them."
+    try:
+        return _cut(open_movie(there, allow_truncated=True), table)
+    except MovieError as error:
+        return None, f"The movie could not be read, so no raw frames are shown: {error}"
+
+
+def _cut(movie: Movie, table: Localizations) -> tuple[Movie | None, str]:
+    """Restrict a movie to the frames and the region that were localized; refuse one that cannot be the table's."""
+    known = table.provenance
+    if known.shape_px is not None and tuple(known.shape_px) != movie.field_px:
+        mine, theirs = (f"{shape[0]} x {shape[1]} px" for shape in (movie.field_px, known.shape_px))
+        return None, f"{movie.name} has frames of {mine}, the table was made from {theirs}: another movie, so no raw frames are shown."
+    frames, roi = known.settings.get("frames"), known.settings.get("roi_px")
+    last = int(table.frame.max()) if len(table) else 0
+    if last >= movie.frames[1] or (frames is not None and frames[1] > movie.frames[1]):
+        end = max(last, 0 if frames is None else int(frames[1]) - 1)
+        return None, f"{movie.name} ends before frame {end} of the table: another movie, so no raw frames are shown."
+    if frames is not None and roi is not None:
+        movie = movie.crop((int(frames[0]), int(frames[1])), (int(roi[0]), int(roi[1]), int(roi[2]), int(roi[3])))
+    return replace(movie, pixel_size_nm=known.pixel_size_nm or movie.pixel_size_nm), ""
+
+
+def sample_frames(table: Localizations, movie: Movie, exposure: Exposure) -> list[FrameSample]:
+    """Take three frames that hold localizations, early, midway and late, with the model's picture of them (first plane)."""
+    held = np.unique(table.frame[(table.frame >= movie.frames[0]) & (table.frame < movie.frames[1])])
+    if not len(held) or table.provenance.pixel_size_nm is None or "photons" not in table:
+        return []
+    chosen = np.unique(held[[int(share * (len(held) - 1)) for share in SHARES]])
+    level = _background(movie, exposure)
+    return [_sample(int(frame), table.select(table.frame == frame), movie, exposure, level) for frame in chosen]
+
+
+def _sample(frame: int, here: Localizations, movie: Movie, exposure: Exposure, level: np.ndarray) -> FrameSample:
+    """Put a raw frame beside its expectation; the variance is ``excess * expected + noise_variance``."""
+    size = here.provenance.pixel_size_nm
+    assert size is not None
+    conditions = exposure.conditions
+    expected = _expected(here, movie, exposure, level * _brightness(here, movie, level))
+    return FrameSample(
+        frame,
+        exposure.photons(movie.read(frame, frame + 1)[0, 0]),
+        expected,
+        conditions.excess * expected + conditions.noise_variance,
+        size,
+        movie.origin_px,
+    )
+
+
+@torch.no_grad()
+def _expected(here: Localizations, movie: Movie, exposure: Exposure, level: np.ndarray) -> np.ndarray:
+    """Form the noise-free frame (rows, columns) of its localizations with the PSF of the experiment, at the width that was measured."""
+    size = here.provenance.pixel_size_nm
+    assert size is not None
+    experiment = exposure.experiment
+    psf = experiment.psf.build(experiment.pixel_size_nm)
+    microscope = Microscope(psf, experiment.build_camera(), Grid(movie.shape_px, size))
+    top, left = movie.origin_px
+    x, y, z = (np.asarray(here.columns.get(name, np.zeros(len(here))), np.float64) for name in ("x_nm", "y_nm", "z_nm"))
+    emitters = Emitters.of(
+        frame=torch.zeros(len(here), dtype=torch.long),
+        x_nm=torch.from_numpy(x - left * size[1]).float(),
+        y_nm=torch.from_numpy(y - top * size[0]).float(),
+        photons=torch.from_numpy(here.photons.astype(np.float32)),
+        z_nm=torch.from_numpy(z).float(),
+    )
+    ratio = exposure.conditions.width_px / experiment.width_px() if serves_many(experiment) else 1.0
+    scale = None if ratio == 1.0 else torch.full((len(here),), ratio)
+    return microscope.expected(emitters, torch.from_numpy(level)[None, None], scale)[0, 0].numpy()
+
+
+def _background(movie: Movie, exposure: Exposure) -> np.ndarray:
+    """Give the background of the region (rows, columns) in photons, as the localizer was told it."""
+    if not exposure.uneven_background:
+        return np.full(movie.shape_px, exposure.conditions.background, np.float32)
+    return uneven_background(movie, exposure.photons)
+
+
+def _brightness(here: Localizations, movie: Movie, level: np.ndarray) -> float:
+    """Give this frame's background over the told one, from what the localizations say of it; 1 where they are few."""
+    if "background" not in here or len(here) < LEAST_LOCALIZATIONS:
+        return 1.0
+    size = here.provenance.pixel_size_nm
+    assert size is not None
+    row = np.clip((here.y_nm / size[0]).astype(int) - movie.origin_px[0], 0, level.shape[0] - 1)
+    column = np.clip((here.x_nm / size[1]).astype(int) - movie.origin_px[1], 0, level.shape[1] - 1)
+    return float(np.median(here.background / level[row, column]))

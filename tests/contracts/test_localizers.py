@@ -1,0 +1,175 @@
+"""What every localizer on the shelf keeps to: Frames in, Localizations out, however they are cut."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from denseloc.data import Frames, Localizations
+from denseloc.description import parse
+from denseloc.errors import DocumentError
+from denseloc.localize import LOCALIZERS, InputConditions, Localizer, Scales
+
+EXAMPLES = {"decode": {"preset": "tiny"}}
+PIXEL_NM = (110.0, 100.0)
+
+
+def localizer_of(kind: str, planes: int = 1, z_unit_nm: float = 400.0, **change: object) -> Localizer:
+    """Build a localizer; a network gets weights that make it find something everywhere."""
+    scales = Scales(PIXEL_NM, z_unit_nm, 1000.0, planes, InputConditions(10.0, 1.0, 2.0, 1.3))
+    values = {"kind": kind, **EXAMPLES.get(kind, {}), **change}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        built: Localizer = parse(LOCALIZERS.get(kind), values, "example").build(scales)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in built.named_parameters():
+            weight.add_(0.06 * torch.randn(weight.shape, generator=generator))
+            if name.endswith("leave.bias"):
+                weight[:4] += 4.0  # detections are no longer rare
+    return built.eval()
+
+
+def frames(n: int, rows: int, columns: int, planes: int = 1, first: int = 0, seed: int = 3) -> Frames:
+    """Draw noisy frames with bright pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    bright = torch.rand(n, planes, rows, columns, generator=generator) > 0.97
+    return Frames(torch.poisson(10 + 120 * bright.float(), generator=generator), PIXEL_NM, first_frame=first)
+
+
+def assert_same(found: Localizations, expected: Localizations, exact: bool = False) -> None:
+    assert list(found.columns) == list(expected.columns)
+    np.testing.assert_array_equal(found.frame, expected.frame)
+    for name in expected.columns:
+        if exact:
+            np.testing.assert_array_equal(found.columns[name], expected.columns[name], err_msg=name)
+        else:
+            np.testing.assert_allclose(found.columns[name], expected.columns[name], rtol=2e-3, atol=2e-3, err_msg=name)
+
+
+def rows_of(table: Localizations, start: int, stop: int) -> Localizations:
+    return table.select((table.frame >= start) & (table.frame < stop))
+
+
+@pytest.fixture(params=LOCALIZERS.names())
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def localizer(kind: str) -> Localizer:
+    return localizer_of(kind)
+
+
+def test_every_kind_has_an_example(kind: str) -> None:
+    assert kind in EXAMPLES
+
+
+def test_frames_become_a_sorted_table(localizer: Localizer) -> None:
+    table = localizer(frames(4, 48, 40, first=100))
+    assert len(table) > 20
+    assert set(np.unique(table.frame)) == {100, 101, 102, 103}
+    assert_same(table.sort(), table, exact=True)
+    assert all(np.isfinite(values).all() for values in table.columns.values())
+    for name in ("x_nm", "y_nm", "photons", "probability", "sigma_x_nm", "sigma_y_nm"):
+        assert name in table
+    assert ((table.probability > 0) & (table.probability <= 1)).all()
+    assert (table.photons > 0).all()
+    assert (table.sigma_x_nm > 0).all()
+
+
+@pytest.mark.parametrize("tile_px", [16, 32, 64])
+def test_tiles_do_not_change_the_result(localizer: Localizer, tile_px: int) -> None:
+    movie = frames(2, 108, 130)
+    assert tile_px + localizer.halo_px < 108  # inner tiles end inside of the frame
+    expected = localizer(movie, tile_px=256)
+    assert len(expected) > 100
+    assert_same(localizer(movie, tile_px=tile_px), expected)
+
+
+@pytest.mark.parametrize("n", [1, 4, 7, 50])
+def test_blocks_do_not_change_the_result(localizer: Localizer, n: int) -> None:
+    movie = frames(15, 40, 36, first=20)
+    whole = localizer(movie)
+    parts = []
+    for start in range(20, 35, n):
+        stop = min(start + n, 35)
+        lo, hi = max(20, start - localizer.context), min(35, stop + localizer.context)
+        block = dataclasses.replace(movie, photons=movie.photons[lo - 20 : hi - 20], first_frame=lo)
+        parts.append(localizer(block, keep=(start, stop)))
+    assert_same(Localizations.concat(parts).sort(), whole, exact=True)
+
+
+def test_the_context_counts(localizer: Localizer) -> None:
+    if localizer.context == 0:
+        pytest.skip("looks at each frame alone")
+    movie = frames(6, 40, 36)
+    whole = rows_of(localizer(movie), 2, 4)
+    alone = localizer(dataclasses.replace(movie, photons=movie.photons[2:4], first_frame=2))
+    assert len(alone) != len(whole) or not np.allclose(alone.x_nm, whole.x_nm)
+
+
+def test_both_ends_of_a_movie_are_localized(localizer: Localizer) -> None:
+    movie = frames(9, 40, 36)
+    table = localizer(movie)
+    assert {0, 8} <= set(table.frame)
+    assert_same(localizer(movie, keep=(0, 2)), rows_of(table, 0, 2), exact=True)
+    assert_same(localizer(movie, keep=(7, 9)), rows_of(table, 7, 9), exact=True)
+
+
+def test_a_movie_of_one_frame(localizer: Localizer) -> None:
+    table = localizer(frames(1, 40, 36, first=5))
+    assert set(table.frame) == {5}
+
+
+@pytest.mark.parametrize("shape", [(37, 41), (5, 7), (1, 1), (4, 130)])
+def test_frames_of_any_size(localizer: Localizer, shape: tuple[int, int]) -> None:
+    table = localizer(frames(3, *shape), tile_px=64)
+    assert_same(localizer(frames(3, *shape), tile_px=256), table)
+    reach = 5
+    assert ((table.x_nm > -reach * 100) & (table.x_nm < (shape[1] + reach) * 100)).all()
+    assert ((table.y_nm > -reach * 110) & (table.y_nm < (shape[0] + reach) * 110)).all()
+
+
+def test_the_place_of_a_region_is_that_of_the_field(localizer: Localizer) -> None:
+    movie = frames(2, 40, 36)
+    here = localizer(movie)
+    there = localizer(dataclasses.replace(movie, origin_px=(100, 200)))
+    assert_same(there.shifted(-200 * 100.0, -100 * 110.0), here)
+
+
+def test_dark_frames_give_an_empty_table(kind: str) -> None:
+    scales = Scales(PIXEL_NM, 0.0, 1000.0, 1, InputConditions(10.0))
+    plain = parse(LOCALIZERS.get(kind), {"kind": kind, **EXAMPLES.get(kind, {})}, "example").build(scales).eval()
+    table = plain(Frames(torch.full((2, 1, 24, 24), 10.0), PIXEL_NM))
+    assert len(table) == 0
+    assert not table.is_3d
+
+
+def test_the_frames_given_are_not_changed(localizer: Localizer) -> None:
+    movie = frames(3, 37, 41)
+    before = movie.photons.clone()
+    localizer(movie)
+    torch.testing.assert_close(movie.photons, before, rtol=0, atol=0)
+
+
+def test_several_planes(kind: str) -> None:
+    table = localizer_of(kind, planes=2)(frames(3, 40, 36, planes=2))
+    assert len(table) > 0
+
+
+def test_a_higher_threshold_keeps_fewer(localizer: Localizer) -> None:
+    movie = frames(3, 40, 36)
+    every = localizer(movie)
+    localizer.threshold = 0.8
+    fewer = localizer(movie)
+    assert 0 < len(fewer) < len(every)
+    assert fewer.probability.min() > 0.8
+
+
+def test_unknown_kind_names_the_nearest() -> None:
+    with pytest.raises(DocumentError, match="unknown localizer 'decoed' \\(did you mean 'decode'\\?\\)"):
+        LOCALIZERS.get("decoed")
