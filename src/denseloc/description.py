@@ -75,7 +75,7 @@ class Shelf(Generic[SectionType]):
                 raise ValueError(f"'kind' is missing; one of: {', '.join(self.sections)}")
             return value if value["kind"] in self.sections else _refuse(self, str(value["kind"]))
 
-        union = Union[tuple(self.sections.values())]  # noqa: UP007 (built at run time)
+        union: Any = Union[tuple(self.sections.values())]  # noqa: UP007 (built at run time)
         if len(self.sections) == 1:
             return Annotated[union, BeforeValidator(choose)]
         return Annotated[union, Field(discriminator="kind"), BeforeValidator(choose)]

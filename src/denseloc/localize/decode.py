@@ -73,7 +73,7 @@ class Residual(nn.Module):
         self.first = nn.Conv2d(features, features, 3, padding=1)
         self.second = nn.Conv2d(features, features, 3, padding=1)
         nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape (n, features, h, w)."""
@@ -257,7 +257,7 @@ class Decode(Localizer):
         else:
             self.net = HalfResolutionNet(scales.planes, SIZES[settings.preset], settings.upsampling, conditions)
         self.halo_px, self.align_px = self.net.halo, self.net.stride
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def prepare(self, photons: Tensor, conditions: Tensor, field: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Normalise frames by their background and noise and compress bright pixels.
@@ -316,8 +316,10 @@ class Decode(Localizer):
         features = features.unflatten(0, (b, t))
         neighbours = features if absent is None else features * (~absent).to(features.dtype)[:, None, None, None, None]
         inner = conditions.repeat_interleave(t - 2, 0)
-        parts = [part.flatten(0, 1) for part in (neighbours[:, :-2], features[:, 1:-1], neighbours[:, 2:])]
-        return self.posterior(self.net.fuse(*parts, None if told is None else told[::t].repeat_interleave(t - 2, 0)), inner)
+        parts = (part.flatten(0, 1) for part in (neighbours[:, :-2], features[:, 1:-1], neighbours[:, 2:]))
+        before, centre, after = (part.contiguous(memory_format=torch.channels_last) for part in parts)
+        told = None if told is None else told[::t].repeat_interleave(t - 2, 0)
+        return self.posterior(self.net.fuse(before, centre, after, told), inner)
 
     def loss(self, posterior: PixelPosterior, emitters: Emitters, background: Tensor) -> Tensor:
         """Negative log-probability of the true emitters, per frame and emitter, plus the squared error of the log-background.

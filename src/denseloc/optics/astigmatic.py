@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -39,8 +39,14 @@ class AstigmaticPSF(PSF):
 
     def __init__(self, settings: AstigmaticSettings, pixel_size_nm: PixelSize) -> None:
         super().__init__(settings, pixel_size_nm)
-        for name in ("width_nm", "width_ratio", "focus_a_nm", "focus_b_nm", "depth_nm", "cubic", "quartic", "angle_deg"):
-            setattr(self, name, parameter(getattr(settings, name)))
+        self.width_nm = parameter(settings.width_nm)
+        self.width_ratio = parameter(settings.width_ratio)
+        self.focus_a_nm = parameter(settings.focus_a_nm)
+        self.focus_b_nm = parameter(settings.focus_b_nm)
+        self.depth_nm = parameter(settings.depth_nm)
+        self.cubic = parameter(settings.cubic)
+        self.quartic = parameter(settings.quartic)
+        self.angle_deg = parameter(settings.angle_deg)
         self.turned = settings.angle_deg != 0
 
     def widths_nm(self, z_nm: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,5 +61,5 @@ class AstigmaticPSF(PSF):
         y_nm, x_nm = self.pixel_size_nm
         if not self.turned:
             return aligned(dx_px, dy_px, a * scale / x_nm, b * scale / y_nm, self.roi_px)[:, None]
-        angle = self.angle_deg * (math.pi / 180)
+        angle = torch.deg2rad(self.angle_deg)
         return rotated(dx_px, dy_px, a * scale / x_nm, b * scale / x_nm, angle, self.roi_px, y_nm / x_nm)[:, None]

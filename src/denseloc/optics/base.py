@@ -125,7 +125,8 @@ class PSF(nn.Module, ABC):
 
     def _add_maps(self, patches: Tensor, dx: Tensor, dy: Tensor, z_nm: Tensor) -> Tensor:
         maps = self.settings.residual_maps
-        assert maps is not None and self.maps is not None
+        assert maps is not None
+        assert self.maps is not None
         level = (z_nm - maps.z_min_nm) / maps.z_step_nm
         if torch.is_grad_enabled() or patches.device.type != "cpu" or patches.dtype != torch.float32:
             planes = [naive.interpolate(plane, dx, dy, level, self.roi_px, maps.nodes_per_px) for plane in self.maps]
@@ -133,10 +134,10 @@ class PSF(nn.Module, ABC):
         from ..kernels.map_interpolation import numba_cpu
 
         total = patches.contiguous()
-        arguments = [t.contiguous().numpy() for t in (dx, dy, level)]
+        x, y, z = (t.contiguous().numpy() for t in (dx, dy, level))
         for plane, values in enumerate(self.maps.detach()):
             phases = naive.polyphase(values, self.roi_px, maps.nodes_per_px).contiguous()
-            numba_cpu.add_interpolated(phases.numpy(), *arguments, maps.nodes_per_px, total[:, plane].numpy())
+            numba_cpu.add_interpolated(phases.numpy(), x, y, z, maps.nodes_per_px, total[:, plane].numpy())
         return total
 
 

@@ -39,8 +39,12 @@ class DoubleHelixPSF(PSF):
 
     def __init__(self, settings: DoubleHelixSettings, pixel_size_nm: PixelSize) -> None:
         super().__init__(settings, pixel_size_nm)
-        for name in ("width_nm", "separation_nm", "turn_deg_per_um", "angle_deg", "depth_nm", "balance"):
-            setattr(self, name, parameter(getattr(settings, name)))
+        self.width_nm = parameter(settings.width_nm)
+        self.separation_nm = parameter(settings.separation_nm)
+        self.turn_deg_per_um = parameter(settings.turn_deg_per_um)
+        self.angle_deg = parameter(settings.angle_deg)
+        self.depth_nm = parameter(settings.depth_nm)
+        self.balance = parameter(settings.balance)
 
     def shape(self, dx_px: Tensor, dy_px: Tensor, z_nm: Tensor, scale: Tensor) -> Tensor:
         """Evaluate the formula: (n, 1, roi, roi)."""

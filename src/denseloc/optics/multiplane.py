@@ -50,8 +50,10 @@ class MultiplanePSF(PSF):
     def __init__(self, settings: MultiplaneSettings, pixel_size_nm: PixelSize) -> None:
         super().__init__(settings, pixel_size_nm)
         self.planes = len(settings.plane_focus_nm)
-        for name in ("width_nm", "depth_nm", "cubic", "quartic"):
-            setattr(self, name, parameter(getattr(settings, name)))
+        self.width_nm = parameter(settings.width_nm)
+        self.depth_nm = parameter(settings.depth_nm)
+        self.cubic = parameter(settings.cubic)
+        self.quartic = parameter(settings.quartic)
         shares = settings.transmission or (1.0 / self.planes,) * self.planes
         self.plane_focus_nm = nn.Parameter(torch.tensor(settings.plane_focus_nm, dtype=torch.float32))
         self.transmission = nn.Parameter(torch.tensor(shares, dtype=torch.float32))

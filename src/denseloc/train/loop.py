@@ -100,7 +100,8 @@ class Trainer:
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         s = self.settings
-        hidden, rest = [], []
+        hidden: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, weight in self.localizer.net.named_parameters():
             inner = weight.ndim == 4 and s.optimizer == "muon" and not name.startswith(("enter", "leave", "heads"))
             (hidden if inner else rest).append(weight)

@@ -83,6 +83,10 @@ def report(
     return Report(out, warnings, notes)
 
 
+MARGIN = 1.2
+"""Backgrounds a little outside of the range are no reason to worry: within a frame they vary anyway."""
+
+
 def trained_ranges(experiment: Experiment, pixel_size_nm: PixelSize | None) -> dict[str, Range]:
     """Give (low, high) of photons, z, background and density that a model was trained on, as its document says.
 
@@ -95,7 +99,8 @@ def trained_ranges(experiment: Experiment, pixel_size_nm: PixelSize | None) -> d
     photons = _brightest(specimen.photons)
     if photons is not None:
         ranges["photons"] = (0.0, photons)  # an emitter that is on for a part of a frame may have any lower number
-    ranges["background"] = _ends(specimen.background.photons)
+    low, high = _ends(specimen.background.photons)
+    ranges["background"] = (low / MARGIN, high * MARGIN)
     finer = 1.0
     if pixel_size_nm is not None and serves_many(experiment):
         (y, x), (mine_y, mine_x) = pixel_size_nm, experiment.pixel_size_nm

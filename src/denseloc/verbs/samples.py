@@ -92,7 +92,10 @@ def _cut(movie: Movie, table: Localizations) -> tuple[Movie | None, str]:
     known = table.provenance
     if known.shape_px is not None and tuple(known.shape_px) != movie.field_px:
         mine, theirs = (f"{shape[0]} x {shape[1]} px" for shape in (movie.field_px, known.shape_px))
-        return None, f"{movie.name} has frames of {mine}, the table was made from {theirs}: another movie, so no raw frames are shown."
+        return (
+            None,
+            f"{movie.name} has frames of {mine}, the table was made from {theirs}: another movie, so no raw frames are shown.",
+        )
     frames, roi = known.settings.get("frames"), known.settings.get("roi_px")
     last = int(table.frame.max()) if len(table) else 0
     if last >= movie.frames[1] or (frames is not None and frames[1] > movie.frames[1]):

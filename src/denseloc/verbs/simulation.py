@@ -96,7 +96,9 @@ def simulate(
 def _microscope(document: Experiment, shape_px: tuple[int, int]) -> Microscope:
     microscope = document.build_microscope(shape_px)
     if isinstance(microscope.camera, Various):
-        raise DocumentError("a camera of kind 'various' stands for many cameras; name one to simulate a movie: scmos, emccd or ideal")
+        raise DocumentError(
+            "a camera of kind 'various' stands for many cameras; name one to simulate a movie: scmos, emccd or ideal"
+        )
     microscope.camera = microscope.camera.crop(0, 0, *shape_px)
     return microscope
 

@@ -1,0 +1,263 @@
+"""The analysis stair: localize, render, report, evaluate."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from . import options
+from .screen import Rate, Screen, clock
+from .signals import orderly_stop
+from .words import caution, duration, frame_range, note, number, pair, pixel_size, region, say
+
+if TYPE_CHECKING:
+    from ..model_file import Model
+    from ..pipeline import Progress, Run
+    from ..preparation import Preparation
+
+LOCALIZE_EXAMPLES = (
+    "denseloc localize movie.tif -o table.parquet --pixel-size-nm 100",
+    "denseloc localize movie.tif -o table.csv --camera camera.toml",
+    "denseloc localize run7/ -o table.hdf5 --frames 0:5000 --roi 64,64,128,128",
+    "denseloc localize movie.tif -o table.parquet --model mine.safetensors",
+    "denseloc localize movie.tif -o table.parquet --resume",
+)
+
+
+def localize(
+    movie: options.Movie,
+    out: options.TableOut,
+    model: options.Model = None,
+    method: options.Method = None,
+    pixel_size_nm: options.PixelSize = None,
+    camera: options.Camera = None,
+    frames: options.FrameRange = None,
+    roi: options.Roi = None,
+    threshold: options.Threshold = None,
+    allow_truncated: options.AllowTruncated = False,
+    resume: options.Resume = False,
+    no_picture: options.NoPicture = False,
+    no_report: options.NoReport = False,
+    quiet: options.Quiet = False,
+    device: options.Device = None,
+    tile_px: options.TilePx = 256,
+    block_frames: options.BlockFrames = None,
+) -> None:
+    """Localize the molecules of a movie: a table, and beside it a picture and a report.
+
+    What is not said is measured in the movie, and printed with its interval. Ctrl-C keeps the finished blocks for --resume.
+    """
+    wanted = {
+        "pixel_size_nm": pixel_size(pixel_size_nm),
+        "frames": frame_range(frames),
+        "roi_px": region(roi),
+    }
+    with Screen("looking at the movie", "localizing", quiet) as screen:
+        from .. import pipeline
+        from ..preparation import read_camera
+
+        watch = Watch(screen, resume)
+        with orderly_stop(screen.say, "the present block") as stop:
+            run = pipeline.localize(
+                movie,
+                out,
+                model=_model(model, method),
+                camera=None if camera is None else read_camera(camera),
+                threshold=threshold,
+                tile_px=tile_px,
+                block_frames=block_frames,
+                device=device,
+                resume=resume,
+                allow_truncated=allow_truncated,
+                prepared=watch.prepared,
+                report=watch.report,
+                stop=stop,
+                **wanted,  # type: ignore[arg-type]
+            )
+    finish(run, quiet, not no_picture, not no_report)
+
+
+class Watch:
+    """Says what was assumed, and how a localization goes."""
+
+    def __init__(self, screen: Screen, resumed: bool = False) -> None:
+        self.screen, self.resumed, self.rate = screen, resumed, Rate()
+
+    def prepared(self, ready: Preparation) -> None:
+        """Print what was measured or assumed."""
+        for line in ready.lines:
+            name, colon, value = line.partition(": ")
+            self.screen.say(f"  {name + colon:<46}{value}" if colon and len(name) < 44 and name != "note" else f"  {line}")
+        for warning in ready.warnings:
+            self.screen.say(f"warning: {warning}", "yellow")
+        self.rate.start()
+
+    def report(self, progress: Progress) -> None:
+        """Show frames per second, localizations so far and the time left."""
+        if self.resumed:
+            self.resumed = False
+            self.rate.start(progress.frames)
+        speed = self.rate.per_second(progress.frames)
+        words = f"{number(progress.localizations)} localizations"
+        if speed > 0:
+            left = clock((progress.n_frames - progress.frames) / speed)
+            words = f"{number(speed)} frames/s  {words}  {left} left"
+        self.screen.step(progress.frames, progress.n_frames, words)
+
+
+def _model(name: str | None, method: str | None) -> Model | str | None:
+    """Find the model asked for; with a method it must be one of that method."""
+    if method is None:
+        return name
+    from ..errors import ModelError
+    from ..localize import LOCALIZERS
+    from ..model_file import find_model
+
+    LOCALIZERS.get(method)
+    if name is None:
+        return None
+    found = find_model(name)
+    if found.experiment.localizer.kind != method:
+        kind = found.experiment.localizer.kind
+        raise ModelError(f"model {found.name} is one of method '{kind}', --method says '{method}'; leave one of them out")
+    return found
+
+
+def finish(run: Run, quiet: bool, picture: bool, page: bool) -> None:
+    """Write picture and report beside the table and say where all lies."""
+    from .. import verbs
+    from ..formats import read_table
+
+    image = None
+    lines = [
+        f"table    {run.table}   {number(run.localizations)} localizations in {number(run.frames)} frames, {duration(run.seconds)}"
+    ]
+    size, shape = run.provenance.pixel_size_nm, run.provenance.shape_px
+    assert size is not None
+    assert shape is not None
+    if picture:
+        target = run.table.with_suffix(".png")
+        image = verbs.render(run.table, target, field_nm=(shape[0] * size[0], shape[1] * size[1]))
+        lines.append(f"picture  {target}")
+    warnings: list[str] = []
+    if page:
+        target = run.table.with_suffix(".html")
+        table = read_table(run.table)
+        found = verbs.report(table.with_provenance(**vars(run.provenance)), target, image=image)
+        warnings = [warning for warning in found.warnings if warning not in run.warnings]
+        lines.append(f"report   {target}")
+    if quiet:
+        return
+    for line in lines:
+        say(line)
+    for warning in warnings:
+        caution(warning)
+
+
+RENDER_EXAMPLES = (
+    "denseloc render table.parquet -o picture.png",
+    "denseloc render table.csv -o values.tif --pixel-size-nm 5 --mode histogram",
+    "denseloc render table.parquet -o depth.png --colour z --z-range=-400,400",
+)
+
+
+def render(
+    table: options.Table,
+    out: options.PictureOut,
+    pixel_size_nm: options.PicturePixel = None,
+    mode: options.Mode = "gaussian",
+    sigma_nm: options.SigmaNm = None,
+    colour: options.Colour = None,
+    z_range: options.ZRange = None,
+    field_nm: options.FieldNm = None,
+    colormap: options.Colormap = "hot",
+    no_scale_bar: options.NoScaleBar = False,
+) -> None:
+    """Draw a table as a super-resolved picture."""
+    for option, value, known in (("--mode", mode, ("gaussian", "histogram")), ("--colour", colour, ("z", "none", None))):
+        if value not in known:
+            expected = " or ".join(word for word in known if word)
+            raise typer.BadParameter(f"found '{value}', expected {expected}", param_hint=option)
+    from .. import verbs
+
+    image = verbs.render(
+        table,
+        out,
+        pixel_size_nm=pixel_size_nm,
+        mode=mode,  # type: ignore[arg-type]
+        sigma_nm=sigma_nm,
+        colour=colour,  # type: ignore[arg-type]
+        z_range_nm=pair(z_range, "--z-range", "low,high in nm"),
+        field_nm=pair(field_nm, "--field-nm", "height,width in nm"),
+        scale_bar=not no_scale_bar,
+        colormap=colormap,
+    )
+    rows, columns = image.pixels.shape[:2]
+    say(f"picture  {out}   {columns} x {rows} pixels of {image.pixel_size_nm[1]:g} nm")
+
+
+REPORT_EXAMPLES = (
+    "denseloc report table.parquet -o report.html",
+    "denseloc report table.parquet movie.tif -o report.html",
+)
+
+
+def report(
+    table: options.Table,
+    movie: options.ReportMovie = None,
+    out: options.PageOut = None,
+    title: options.Title = None,
+) -> None:
+    """Write the report of a table: one HTML file that opens without network."""
+    from .. import verbs
+
+    found = verbs.report(table, out or table.with_suffix(".html"), movie=movie, title=title)
+    say(f"report   {found.page}")
+    for line in found.notes:
+        note(line)
+    for line in found.warnings:
+        caution(line)
+
+
+EVALUATE_EXAMPLES = (
+    "denseloc evaluate table.parquet truth.csv",
+    "denseloc evaluate table.csv truth.csv --remove-offset",
+    "denseloc evaluate table.csv truth.csv --wobble wobble.csv --json",
+)
+
+
+def evaluate(
+    table: options.Table,
+    truth: options.Truth,
+    as_json: options.AsJson = False,
+    wobble: options.Wobble = None,
+    remove_offset: options.RemoveOffset = False,
+    field_nm: options.FieldNm = None,
+    border_nm: options.BorderNm = 450.0,
+    lateral_nm: options.LateralNm = 250.0,
+    axial_nm: options.AxialNm = 500.0,
+) -> None:
+    """Compare a table with the truth by the rule of the SMLM challenge."""
+    from .. import verbs
+    from ..evaluate import describe
+    from ..verbs.assessment import offset_between, opened
+
+    found, true = opened(table), opened(truth)
+    settings: dict[str, Any] = {
+        "field_nm": pair(field_nm, "--field-nm", "height,width in nm"),
+        "border_nm": border_nm,
+        "lateral_nm": lateral_nm,
+        "axial_nm": axial_nm,
+    }
+    assessments = verbs.evaluate(found, true, wobble=wobble, remove_offset=remove_offset, **settings)
+    if as_json:
+        typer.echo(json.dumps({key: one.to_json() for key, one in assessments.items()}, indent=1, allow_nan=False))
+        return
+    if remove_offset:
+        offset = offset_between(found, true)
+        say(
+            f"offset taken away: x {offset.dx_nm:.1f} nm, y {offset.dy_nm:.1f} nm, z {offset.dz_nm:.1f} nm ({number(offset.n_pairs)} pairs)"
+        )
+    typer.echo(describe(assessments))

@@ -1,0 +1,108 @@
+"""Arguments and options of the commands, each with its help; those of one command stand together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+
+def _given(text: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
+    """Describe an option that has no default worth showing."""
+    return Option(*names, metavar=metavar, help=text, show_default=False, **more)
+
+
+def _else(text: str, default: str, metavar: str | None = None, **more: Any) -> Any:
+    """Describe an option whose default is a rule, not a value."""
+    return Option(metavar=metavar, help=text, show_default=default, **more)
+
+
+def _switch(name: str, text: str) -> Any:
+    return Option(name, help=text)
+
+
+MACHINE = "Machine"
+
+# used by several commands
+Movie = Annotated[Path, Argument(metavar="MOVIE", help="Movie file, or folder of single-frame TIFFs.", show_default=False)]
+Table = Annotated[Path, Argument(metavar="TABLE", help="Table: .parquet, .csv or .hdf5.", show_default=False)]
+Document = Annotated[Path, Argument(metavar="EXPERIMENT", help="Experiment document, .toml or .json.", show_default=False)]
+PixelSize = Annotated[str | None, _given("Camera pixel in the sample: 100, or y,x.", metavar="NM")]
+Camera = Annotated[
+    str | None,
+    _given("offset=NUMBER,electrons_per_count=NUMBER, for an EMCCD em_gain=NUMBER too; or a .toml file.", metavar="TEXT"),
+]
+FieldNm = Annotated[str | None, _else("Height and width of the camera field in nm.", "as the table says", "H,W")]
+Device = Annotated[str | None, _else("cpu or cuda.", "the best there is", rich_help_panel=MACHINE)]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Print errors only.")]
+
+# localize
+TableOut = Annotated[
+    Path, _given("Table to write: .parquet, .csv (ThunderSTORM), .hdf5 (Picasso).", "--out", "-o", metavar="TABLE")
+]
+Model = Annotated[str | None, _given("Model file, or name of a shipped one (see: denseloc models).", metavar="FILE|NAME")]
+Method = Annotated[str | None, _given("Method; so far: decode.", metavar="NAME")]
+FrameRange = Annotated[str | None, _given("Only frames A .. B-1, counted from 0.", metavar="A:B")]
+Roi = Annotated[str | None, _given("Only this region, in pixels.", metavar="Y0,X0,H,W")]
+Threshold = Annotated[float | None, _else("Least probability of a localization, 0 to 1.", "the method's own")]
+AllowTruncated = Annotated[bool, _switch("--allow-truncated", "Use the whole frames of a movie file that breaks off.")]
+Resume = Annotated[bool, _switch("--resume", "Go on where an interrupted run was stopped.")]
+NoPicture = Annotated[bool, _switch("--no-picture", "Leave the picture out.")]
+NoReport = Annotated[bool, _switch("--no-report", "Leave the report out.")]
+TilePx = Annotated[int, Option(min=16, help="Largest tile computed at once; does not change the result.", rich_help_panel=MACHINE)]
+BlockFrames = Annotated[
+    int | None, _else("Frames read and kept at once; do not change the result.", "by size", min=1, rich_help_panel=MACHINE)
+]
+
+# render
+PictureOut = Annotated[Path, _given("Picture to write: .png, or .tif with 32-bit values.", "--out", "-o", metavar="PICTURE")]
+PicturePixel = Annotated[float | None, _else("Pixel of the picture in nm.", "10, more for large fields")]
+Mode = Annotated[str, Option(help="gaussian (each with its own sigma) or histogram.")]
+SigmaNm = Annotated[float | None, _else("One standard deviation for all.", "each localization's own")]
+Colour = Annotated[str | None, _else("z shows depth as colour, none does not.", "z where the table has it")]
+ZRange = Annotated[str | None, _else("z of the ends of the colours, in nm.", "1 % and 99 %", "LOW,HIGH")]
+Colormap = Annotated[str, Option(help="Colours of a .png without depth, by matplotlib's name.")]
+NoScaleBar = Annotated[bool, _switch("--no-scale-bar", "Only the pixels.")]
+
+# report
+ReportMovie = Annotated[
+    Path | None, Argument(metavar="MOVIE", help="The movie, where it is no longer where the table says.", show_default=False)
+]
+PageOut = Annotated[Path | None, Option("--out", "-o", metavar="PAGE", help="Page to write.", show_default="TABLE with .html")]
+Title = Annotated[str | None, _else("Heading.", "name of the movie")]
+
+# evaluate
+Truth = Annotated[Path, Argument(metavar="TRUTH", help="Table of the true emitters, of any format.", show_default=False)]
+AsJson = Annotated[bool, _switch("--json", "Print one JSON object.")]
+Wobble = Annotated[Path | None, _given("Lines dx,dy,z in nm: found minus true at depth z.", metavar="FILE")]
+RemoveOffset = Annotated[bool, _switch("--remove-offset", "Take a constant offset between the tables away first.")]
+BorderNm = Annotated[float, Option(min=0, help="Border that does not count.")]
+LateralNm = Annotated[float, Option(min=0, help="Largest distance of a pair in x, y.")]
+AxialNm = Annotated[float, Option(min=0, help="Largest distance of a pair in z.")]
+
+# simulate
+MovieOut = Annotated[Path, _given("Movie to write, .tif with 16-bit counts.", "--out", "-o", metavar="MOVIE")]
+Frames = Annotated[int, Option(min=1, help="Number of frames.")]
+Size = Annotated[str, Option("--size", metavar="PX", help="Pixels: 64, or rows x columns as 64x48.")]
+Seed = Annotated[int, Option(help="Equal seeds give equal movies.")]
+TruthOut = Annotated[Path | None, _else("Table of the true emitters to write.", "MOVIE with .truth.parquet", "TABLE")]
+
+# train
+ModelOut = Annotated[Path, _given("Model file to write, .safetensors.", "--out", "-o", metavar="MODEL")]
+StartFrom = Annotated[str | None, _given("Begin with the weights of another model.", metavar="FILE|NAME")]
+ResumeTraining = Annotated[bool, _switch("--resume", "Go on from the checkpoint beside the model file.")]
+
+# calibrate
+Beads = Annotated[Path, Argument(metavar="BEADS", help="Stack of beads, one frame a depth.", show_default=False)]
+PsfOut = Annotated[Path, _given("Section to write, .json or .toml.", "--out", "-o", metavar="PSF")]
+Kind = Annotated[str, _given("gaussian, astigmatic or double_helix.")]
+ZStepNm = Annotated[float, _given("Distance of two planes; below 0 where the depth falls.")]
+ZFirstNm = Annotated[float | None, _else("Depth of the first frame.", "0 is in the middle")]
+RoiPx = Annotated[int, Option(min=7, help="Odd width of the PSF in pixels.")]
+GivenCamera = Annotated[
+    str, _given("offset=NUMBER,electrons_per_count=NUMBER, for an EMCCD em_gain=NUMBER too; or a .toml file.", metavar="TEXT")
+]
+
+# demo
+DemoOut = Annotated[Path, Option("--out", "-o", metavar="FOLDER", help="Folder for table, picture and report.")]
