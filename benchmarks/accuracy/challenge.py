@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
+import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,9 @@ from denseloc.model_file import load_model
 from denseloc.pipeline import localize
 from denseloc.train import Progress
 from denseloc.training import train
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import keep
 
 CAMERA = EMCCDSettings(
     offset_counts=100,
@@ -154,7 +156,8 @@ def evaluate_movie(movie: str, args: argparse.Namespace) -> dict[str, Any]:
 def evaluate_all(args: argparse.Namespace) -> None:
     """Evaluate every movie whose model is there, print the table and keep it."""
     reference = json.loads((args.data / "reference.json").read_text())
-    results = {}
+    results: dict[str, Any] = {}
+    summary: list[tuple[str, str]] = []
     print(
         f"{'movie':9s} {'Spliner':>13s} {'bound':>13s} {'fixed':>13s} {'filtered':>13s}   way   J / lateral / axial (all, fixed)   trained"
     )
@@ -167,23 +170,22 @@ def evaluate_all(args: argparse.Namespace) -> None:
         result |= {"spliner": spliner, "bound": bound}
         results[movie] = result
         f, g, t = result["fixed"], result["filtered"], result["training"]
-        way = (g["E_all"] - spliner["all"]) / (bound["all"] - spliner["all"])
+        way = (f["E_all"] - spliner["all"]) / (bound["all"] - spliner["all"])
+        result["way_from_spliner_to_bound"] = way
         columns = (spliner["all"], spliner["p25"], bound["all"], bound["p25"], f["E_all"], f["E_p25"], g["E_all"], g["E_p25"])
-        texts = [f"{a:6.1f} {b:6.1f}" for a, b in zip(columns[::2], columns[1::2], strict=True)]
+        texts = [f"{x:6.1f} {y:6.1f}" for x, y in zip(columns[::2], columns[1::2], strict=True)]
         axial = f"{f['axial_all']:.0f}" if f["axial_all"] else "-"
-        print(
-            f"{movie:9s} {' '.join(texts)}  {way:4.2f}   {f['jaccard_all']:.1f} / {f['lateral_all']:.1f} / {axial}   {t.get('seconds', 0) / 60:.0f} min"
+        errors = f"{f['jaccard_all']:.1f} / {f['lateral_all']:.1f} / {axial}"
+        print(f"{movie:9s} {' '.join(texts)}  {way:4.2f}   {errors}   {t.get('seconds', 0) / 60:.0f} min", flush=True)
+        row = f"E {f['E_all']:.1f} / {f['E_p25']:.1f} (all / brighter three quarters); Spliner {spliner['all']:.1f} / {spliner['p25']:.1f}"
+        summary.append(
+            (
+                f"challenge-like movie {movie}, {args.preset} preset",
+                f"{row}, single-frame bound {bound['all']:.1f} / {bound['p25']:.1f}",
+            )
         )
-    record = {
-        "benchmark": "challenge",
-        "preset": args.preset,
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, CPU",
-        "seed": 1,
-    }
-    file = args.results / f"challenge_{args.preset}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(record | {"results": results}, indent=1) + "\n")
+    name = f"challenge_{args.preset}"
+    keep(name, seed=1, results=results, summary=summary, preset=args.preset, file=args.results / f"{name}.json")
 
 
 def main() -> None:

@@ -9,11 +9,9 @@ find fewer pairs).
 from __future__ import annotations
 
 import argparse
-import json
-import platform
+import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,9 @@ from denseloc.evaluate import match
 from denseloc.formats import read_table
 from denseloc.model_file import find_model
 from denseloc.pipeline import localize
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import RESULTS, keep
 
 # Jaccard, RMSE nm: 3D-DAOSTORM default, 3D-DAOSTORM tuned on the truth, Picasso default
 PEERS = {
@@ -68,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", default="general-2d")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/general_2d.json"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "general_2d.json")
     args = parser.parse_args()
     model = find_model(args.model)
     results = {}
@@ -85,20 +86,21 @@ def main() -> None:
         print(
             f"{name:20s} {r['jaccard']:8.3f} {r['rmse_nm']:8.2f} {r['recall']:7.3f} {r['precision']:7.3f} {r['pull_x']:5.2f}   {peers}"
         )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    record = {
-        "benchmark": "general_2d",
-        "model": model.name,
-        "training": {key: value for key, value in model.record.items() if key != "history"},
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, CPU",
-        "seed": model.experiment.training.seed,
-        "results": results,
-        "peers": {
-            name: dict(zip(("daostorm_default", "daostorm_tuned", "picasso_default"), p, strict=True)) for name, p in PEERS.items()
-        },
+    tuned = {
+        name: dict(zip(("daostorm_default", "daostorm_tuned", "picasso_default"), p, strict=True)) for name, p in PEERS.items()
     }
-    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    summary = []
+    for name, result in results.items():
+        theirs = PEERS.get(name)
+        beside = (
+            "; 3D-DAOSTORM {:.3f}, {:.1f} nm (tuned on the truth {:.3f}, {:.1f} nm)".format(*theirs[0], *theirs[1])
+            if theirs
+            else ""
+        )
+        summary.append((f"general 2D model, {name}", f"Jaccard {result['jaccard']:.3f}, RMSE {result['rmse_nm']:.1f} nm{beside}"))
+    training = {key: value for key, value in model.record.items() if key != "history"}
+    seed = model.experiment.training.seed
+    keep("general_2d", seed=seed, results=results, summary=summary, file=args.out, model=model.name, training=training, peers=tuned)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,7 @@ python benchmarks/accuracy/optimizers.py --steps 400
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-from datetime import date
+import sys
 from pathlib import Path
 
 from denseloc.experiment import Experiment
@@ -17,13 +14,16 @@ from denseloc.localize import Decode
 from denseloc.machine import keep_memory
 from denseloc.train import Trainer
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import RESULTS, keep
+
 
 def main() -> None:
     """Train both for a short while and keep how far they came."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--document", type=Path, default=Path("experiments/astigmatic.toml"))
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/optimizers.json"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "optimizers.json")
     args = parser.parse_args()
     keep_memory()
     experiment = Experiment.from_file(args.document)
@@ -37,9 +37,7 @@ def main() -> None:
         assert trainer.score is not None
         results[optimizer] = {"loss": round(trainer.loss, 3), "seconds": round(trainer.seconds), **trainer.score.to_json()}
         print(optimizer, results[optimizer], flush=True)
-    record = {"benchmark": "optimizers", "steps": args.steps, "date": date.today().isoformat(), "seed": experiment.training.seed}
-    machine = f"{platform.machine()}, {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads"
-    args.out.write_text(json.dumps(record | {"machine": machine, "results": results}, indent=1) + "\n")
+    keep("optimizers", seed=experiment.training.seed, results=results, summary=[], file=args.out, steps=args.steps)
 
 
 if __name__ == "__main__":

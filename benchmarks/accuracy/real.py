@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-from datetime import date
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,9 @@ from denseloc.model_file import load_model
 from denseloc.pipeline import localize
 from denseloc.train import Progress
 from denseloc.training import train
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import keep
 
 # offset as its authors say; electrons per count from the movie's own noise (they say 0.6; the frames are less noisy than that)
 TUBULIN_CAMERA = SCMOSSettings(offset_counts=99, electrons_per_count=1.83, read_noise_electrons=1.5)
@@ -140,10 +142,8 @@ def main() -> None:
         verbs.render(table, args.out / f"{name}.png", colour="z" if name == "tubulins" else "none")
         verbs.report(table, args.out / f"{name}.html")
         print(name, json.dumps({k: v for k, v in results[name].items() if k != "assumed"}, indent=1))
-    record = {"benchmark": "real", "date": date.today().isoformat(), "machine": f"{platform.machine()}, CPU", "seed": 1}
-    file = Path("benchmarks/results/real.json")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(record | {"results": results}, indent=1) + "\n")
+    summary = [(f"real movie {name}", f"{r['localizations']} localizations") for name, r in results.items()]
+    keep("real", seed=1, results=results, summary=summary)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,9 @@ Theirs: network alone, single precision, plain memory layout, a window of three 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
+import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from statistics import median
 
@@ -24,6 +22,9 @@ from denseloc.localize import DecodeSettings
 from denseloc.localize.decode import StackedUNets
 from denseloc.machine import keep_memory
 from denseloc.model_file import find_model
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import RESULTS, keep
 
 
 def as_authors(photons: torch.Tensor, net: StackedUNets, batch: int) -> None:
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--model", default="general-2d")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/inference_speed.json"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "inference_speed.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_memory()
@@ -68,13 +69,14 @@ def main() -> None:
         ratio = median(x / y for x, y in zip(a, b, strict=True))
         results[f"{side}x{side}"] = {"ours_fps": median(a), "paper_fps": median(b), "paper_batch": best, "ratio": ratio}
         print(f"{side} x {side}: {median(a):.1f} frames/s, paper's size {median(b):.2f} frames/s (batch {best}), ratio {ratio:.1f}")
-    record = {
-        "benchmark": "inference_speed",
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {args.threads} threads",
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(record | {"seed": 0, "results": results}, indent=1) + "\n")
+    summary = [
+        (
+            f"frames/s at {size}, shipped 2D model",
+            f"{r['ours_fps']:.0f}; DECODE at the paper's size {r['paper_fps']:.1f}; ratio {r['ratio']:.1f}",
+        )
+        for size, r in results.items()
+    ]
+    keep("inference_speed", seed=0, results=results, summary=summary, file=args.out)
 
 
 if __name__ == "__main__":

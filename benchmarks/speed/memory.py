@@ -6,20 +6,20 @@ python benchmarks/speed/memory.py
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
 from denseloc.experiment import Experiment
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import RESULTS, keep
 
 DOCUMENT = {
     "pixel_size_nm": 100,
@@ -65,7 +65,7 @@ def main() -> None:
     """Measure both movies and keep the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs=2, default=(2000, 20000))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/memory.json"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "memory.json")
     args = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -76,14 +76,8 @@ def main() -> None:
             results[str(frames)] = {"peak_MB": round(megabytes), "seconds": round(seconds, 1)}
             print(f"{frames} frames of 128 x 128: peak {megabytes:.0f} MB, {seconds:.0f} s")
             movie.unlink()
-    record = {
-        "benchmark": "memory",
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        "seed": 0,
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(record | {"results": results}, indent=1) + "\n")
+    summary = [(f"localize, {n} frames of 128 x 128", f"peak {r['peak_MB']} MB, {r['seconds']:.0f} s") for n, r in results.items()]
+    keep("memory", seed=0, results=results, summary=summary, file=args.out)
 
 
 if __name__ == "__main__":

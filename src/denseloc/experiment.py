@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from .camera import CAMERAS, Camera
 from .data import Grid
@@ -63,6 +63,13 @@ class Experiment(Section):
         if not all(5 <= side <= 2000 for side in value):
             raise ValueError("a camera pixel in the sample is 5 to 2000 nm wide; give it in nm")
         return value
+
+    @model_validator(mode="after")
+    def _width_in_nm(self) -> Experiment:
+        width = self.width_px()
+        if not 0.1 <= width <= 30:
+            raise ValueError(f"the PSF in focus is {width:.3g} camera pixels wide, expected 0.1 to 30; give its width in nm")
+        return self
 
     @classmethod
     def from_file(cls, path: Path | str) -> Experiment:
@@ -119,13 +126,14 @@ class Experiment(Section):
         return float(width) / self.pixel_size_nm[1]
 
     def build_localizer(self) -> Localizer:
-        """Make the localizer, untrained, with the scales that follow from this document."""
+        """Make the localizer, untrained, with the scales that follow from this document; its first weights follow from the seed."""
         camera, specimen = self.build_camera(), self.build_specimen((32, 32))
-        generator = torch.Generator().manual_seed(0)
+        generator, side = torch.Generator().manual_seed(0), self.training.patch_px
         emitters = specimen.draw(50, generator)
         background = float(specimen.draw_background(50, generator).mean())
         excess = float(torch.as_tensor(camera.excess, dtype=torch.float32).mean())
-        reference = InputConditions(background, excess, float(camera.noise_variance((1, 1)).mean()), self.width_px())
+        noise = float(camera.random_crop((side, side), generator).noise_variance((side, side)).mean())
+        reference = InputConditions(background, excess, noise, self.width_px())
         low, high = self.specimen.z_nm
         scales = Scales(
             pixel_size_nm=self.pixel_size_nm,
@@ -134,7 +142,9 @@ class Experiment(Section):
             planes=self.psf.build(self.pixel_size_nm).planes,
             reference=reference,
         )
-        localizer: Localizer = self.localizer.build(scales)
+        with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
+            torch.manual_seed(self.training.seed)
+            localizer: Localizer = self.localizer.build(scales)
         return localizer
 
     def build_simulator(self, localizer: Localizer, device: torch.device | str = "cpu") -> Simulator:
@@ -160,15 +170,16 @@ def read_document(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte-order mark
     except OSError as error:
         raise DocumentError(f"cannot read the document {path} ({error.strerror}); give a TOML or JSON file") from None
     except UnicodeDecodeError:
         raise DocumentError(f"{path} is not a text file; give a TOML or JSON document") from None
+    is_json = path.suffix.lower() == ".json"
     try:
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        values = json.loads(text) if is_json else tomllib.loads(text)
     except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DocumentError(f"{path} is not valid {path.suffix.lstrip('.').upper() or 'TOML'}: {error}") from None
+        raise DocumentError(f"{path} is not valid {'JSON' if is_json else 'TOML'}: {error}") from None
     if not isinstance(values, dict):
         raise DocumentError(f"{path} holds {type(values).__name__}, expected keys and values; give a document")
     return dict(_resolve_paths(values, path.parent))

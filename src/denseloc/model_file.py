@@ -86,7 +86,7 @@ def load_model(path: Path | str) -> Model:
         experiment = Experiment.from_json(notes["experiment"], str(path))
         localizer = experiment.localizer.build(_scales(notes["scales"]))
         localizer.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError, DenselocError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, DenselocError) as error:
         raise ModelError(
             f"{path}: weights and document do not fit together ({str(error).splitlines()[0]}); train it again"
         ) from None

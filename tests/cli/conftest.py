@@ -49,7 +49,7 @@ kind = "decode"
 preset = "tiny"
 
 [training]
-steps = 150
+steps = 100
 batch_size = 8
 frames = 3
 patch_px = 16
@@ -74,12 +74,30 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """The document, a model trained by it, and a movie of 40 frames of 24 x 20 px."""
     from denseloc.training import train
 
+    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("cli")
     document = folder / "tiny.toml"
     document.write_text(DOCUMENT)
     train(document, folder / "tiny.safetensors")
     made = simulate(document, folder / "movie.tif", n_frames=40, shape_px=(24, 20), seed=3)
     return Place(document, folder / "tiny.safetensors", made.movie, made.truth)
+
+
+def untrained(path: Path, **changes: object) -> Path:
+    """Write a model that was not trained, for a changed document."""
+    from denseloc.experiment import Experiment, tomllib
+    from denseloc.model_file import Model, save_model
+
+    document = Experiment.from_json({**tomllib.loads(DOCUMENT), **changes})
+    save_model(path, Model(document.build_localizer(), document, {}, path.stem))
+    return path
+
+
+@pytest.fixture(scope="session")
+def general(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that takes movies of any camera and pixel size, as the shipped one does."""
+    localizer = {"kind": "decode", "preset": "tiny", "conditioned": True}
+    return untrained(tmp_path_factory.mktemp("general") / "general.safetensors", camera={"kind": "various"}, localizer=localizer)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import typer
 from . import options
 from .screen import Rate, Screen, clock
 from .signals import orderly_stop
-from .words import caution, duration, frame_range, note, number, pair, pixel_size, region, say
+from .words import caution, duration, frame_range, note, number, pair, pairs, pixel_size, region, say
 
 if TYPE_CHECKING:
     from ..model_file import Model
@@ -79,6 +79,10 @@ def localize(
     finish(run, quiet, not no_picture, not no_report)
 
 
+APART = ("note", "if you know your camera, give it")
+"""Sentences among the lines of what was assumed; they stand below the table of values."""
+
+
 class Watch:
     """Says what was assumed, and how a localization goes."""
 
@@ -87,9 +91,11 @@ class Watch:
 
     def prepared(self, ready: Preparation) -> None:
         """Print what was measured or assumed."""
-        for line in ready.lines:
-            name, colon, value = line.partition(": ")
-            self.screen.say(f"  {name + colon:<46}{value}" if colon and len(name) < 44 and name != "note" else f"  {line}")
+        split = [line.partition(": ") for line in ready.lines]
+        self.screen.show(pairs([(name, value) for name, colon, value in split if colon and name not in APART]))
+        for name, colon, value in split:
+            if not colon or name in APART:
+                self.screen.say(name + colon + value)
         for warning in ready.warnings:
             self.screen.say(f"warning: {warning}", "yellow")
         self.rate.start()

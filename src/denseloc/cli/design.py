@@ -107,7 +107,7 @@ class Lessons:
 CALIBRATE_EXAMPLES = (
     "denseloc calibrate beads.tif -o psf.json --kind astigmatic --z-step-nm 10 \\",
     "    --pixel-size-nm 100 --camera offset=100,electrons_per_count=0.5",
-    '# then, in the document:   [psf]  file = "psf.json"',
+    '# then, in the document:  \\[psf]  file = "psf.json"',
 )
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.table import Table
+
 from . import options
 from .analysis import Watch
 from .screen import Screen
 from .signals import orderly_stop
-from .words import console, duration, number, say
+from .words import console, duration, number, pairs, say
 
 MODELS_EXAMPLES = ("denseloc models",)
 
 
 def models() -> None:
     """List the models that come with the package."""
-    from rich.table import Table
-
     from ..model_file import load_model, shipped_models
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -54,13 +54,11 @@ DOCTOR_EXAMPLES = ("denseloc doctor",)
 
 def doctor() -> None:
     """Look at device, memory, versions and models, estimate the speed, and say what to mend."""
-    with Screen("examining", "examining") as screen:
+    with Screen("examining", "examining"):
         from .examination import examine
 
         facts, fixes = examine()
-        screen.say("")
-    for name, value in facts:
-        say(f"{name:<22}{value}")
+    console().print(pairs(facts))
     for fix in fixes:
         say(f"fix: {fix}", "yellow")
     if not fixes:

@@ -23,6 +23,7 @@ def _switch(name: str, text: str) -> Any:
 
 
 MACHINE = "Machine"
+CAMERA_HELP = "Such as 'offset=100, electrons_per_count=2.2', for an EMCCD with em_gain; or a .toml file."
 
 # used by several commands
 Movie = Annotated[Path, Argument(metavar="MOVIE", help="Movie file, or folder of single-frame TIFFs.", show_default=False)]
@@ -31,7 +32,7 @@ Document = Annotated[Path, Argument(metavar="EXPERIMENT", help="Experiment docum
 PixelSize = Annotated[str | None, _given("Camera pixel in the sample: 100, or y,x.", metavar="NM")]
 Camera = Annotated[
     str | None,
-    _given("offset=NUMBER,electrons_per_count=NUMBER, for an EMCCD em_gain=NUMBER too; or a .toml file.", metavar="TEXT"),
+    _given(CAMERA_HELP, metavar="TEXT"),
 ]
 FieldNm = Annotated[str | None, _else("Height and width of the camera field in nm.", "as the table says", "H,W")]
 Device = Annotated[str | None, _else("cpu or cuda.", "the best there is", rich_help_panel=MACHINE)]
@@ -100,9 +101,7 @@ Kind = Annotated[str, _given("gaussian, astigmatic or double_helix.")]
 ZStepNm = Annotated[float, _given("Distance of two planes; below 0 where the depth falls.")]
 ZFirstNm = Annotated[float | None, _else("Depth of the first frame.", "0 is in the middle")]
 RoiPx = Annotated[int, Option(min=7, help="Odd width of the PSF in pixels.")]
-GivenCamera = Annotated[
-    str, _given("offset=NUMBER,electrons_per_count=NUMBER, for an EMCCD em_gain=NUMBER too; or a .toml file.", metavar="TEXT")
-]
+GivenCamera = Annotated[str, _given(CAMERA_HELP, metavar="TEXT")]
 
 # demo
 DemoOut = Annotated[Path, Option("--out", "-o", metavar="FOLDER", help="Folder for table, picture and report.")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.status import Status
 
@@ -46,6 +46,11 @@ class Screen:
         """Print a line above the bar."""
         if not self.quiet:
             self.console.print(text, style=style, markup=False)
+
+    def show(self, table: RenderableType) -> None:
+        """Print a table."""
+        if not self.quiet:
+            self.console.print(table)
 
     def step(self, done: int, total: int, words: str) -> None:
         """Show how far it is, and some words on how it goes."""

@@ -8,16 +8,30 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDE = 200
+"""Columns of a file or pipe."""
 
 
 def console() -> Console:
     """Give the terminal as it is now; long lines wrap between words there, and stay whole in files and pipes."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    terminal = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else WIDE)
 
 
 def say(text: str, style: str | None = None) -> None:
     """Print a line."""
     console().print(text, style=style, markup=False)
+
+
+def pairs(rows: Sequence[tuple[str, str]]) -> Table:
+    """Lay out names and values side by side, values wrapped under each other."""
+    table = Table.grid(padding=(0, 3))
+    for name, value in rows:
+        table.add_row(Text(name), Text(value))
+    return table
 
 
 def caution(text: str) -> None:

@@ -161,7 +161,7 @@ class Trainer:
         usual = self.norm if math.isfinite(self.norm) else math.inf
         norm = float(nn.utils.clip_grad_norm_(self.localizer.parameters(), 3 * self.settings.clip * usual))
         if not math.isfinite(value) or not math.isfinite(norm):
-            return f"the loss became {value}"
+            return f"the loss became {value}" if not math.isfinite(value) else f"the gradient became {norm}"
         if self.step > 200 and value > self.loss + 10 + 2 * abs(self.loss):
             return f"the loss jumped from {self.loss:.2f} to {value:.2f}"
         for optimizer in self.optimizers:

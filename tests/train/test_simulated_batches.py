@@ -1,0 +1,93 @@
+"""Training batches: windows, their inner frames' truth, and what the localizer is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from denseloc.experiment import Experiment
+from denseloc.train import Simulator
+
+
+def simulator(document: dict[str, Any], **training: Any) -> Simulator:
+    values = {**document, "training": {**document["training"], "patch_px": 20, "frames": 5, **training}}
+    experiment = Experiment.from_json(values)
+    return experiment.build_simulator(experiment.build_localizer())
+
+
+def test_shapes_and_places(tiny_document: dict[str, Any], generator: torch.Generator) -> None:
+    batch = simulator(tiny_document).draw(6, generator)
+    assert batch.photons.shape == (6, 5, 1, 20, 20)
+    assert batch.background.shape == (18, 1, 20, 20)
+    assert batch.conditions.shape == (6, 4)
+    assert batch.absent.shape == (6,)
+    e = batch.emitters
+    assert len(e) > 10
+    assert e.frame.min() >= 0
+    assert e.frame.max() <= 17
+    for at in (e.x_nm, e.y_nm):
+        assert ((at >= 0) & (at < 2000)).all()
+
+
+def test_the_truth_belongs_to_the_inner_frames(tiny_document: dict[str, Any], generator: torch.Generator) -> None:
+    """The light at true emitters of inner frames stands out in just these frames."""
+    batch = simulator(tiny_document).draw(40, generator)
+    inner = batch.photons[:, 1:-1, 0].flatten(0, 1)
+    e = batch.emitters
+    row, column = (e.y_nm / 100).long(), (e.x_nm / 100).long()
+    here = inner[e.frame, row, column]
+    assert (here > 30).float().mean() > 0.99
+    assert inner.median() < 20
+    lit = torch.zeros_like(inner, dtype=torch.bool)
+    reach = torch.arange(-5, 6)
+    rows, columns = (row[:, None, None] + reach[:, None]).clamp(0, 19), (column[:, None, None] + reach).clamp(0, 19)
+    lit[e.frame[:, None, None], rows, columns] = True
+    middle = torch.zeros(20, 20, dtype=torch.bool)
+    middle[7:13, 7:13] = True  # farther from the edge than light of emitters outside reaches
+    assert inner[~lit & middle].max() < 40
+
+
+def test_equal_generators_give_equal_batches(tiny_document: dict[str, Any]) -> None:
+    s = simulator(tiny_document)
+    one, two, other = (s.draw(3, torch.Generator().manual_seed(seed)).photons for seed in (5, 5, 6))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_a_localizer_that_is_not_told_gets_its_own_conditions(tiny_document: dict[str, Any], generator: torch.Generator) -> None:
+    batch = simulator(tiny_document).draw(4, generator)
+    experiment = Experiment.from_json(tiny_document)
+    torch.testing.assert_close(batch.conditions, experiment.build_localizer().scales.reference.tensor(4))
+
+
+def test_a_localizer_that_is_told_hears_of_each_movie(tiny_document: dict[str, Any], generator: torch.Generator) -> None:
+    document = {
+        **tiny_document,
+        "camera": {"kind": "various"},
+        "localizer": {"kind": "decode", "preset": "tiny", "conditioned": True},
+        "specimen": {**tiny_document["specimen"], "background": {"kind": "uniform", "photons": [5.0, 100.0]}},
+    }
+    batch = simulator(document, psf_scale=(0.8, 1.6)).draw(200, generator)
+    background, excess, noise, width = batch.conditions.unbind(1)
+    true = batch.background.unflatten(0, (200, 3)).mean((1, 2, 3, 4))
+    assert ((background / true).log().std() - 0.05).abs() < 0.01  # told with an error of 5 %
+    assert set(excess.tolist()) == {1.0, 2.0}
+    assert noise.min() > 0
+    assert 0.6 * 1.3 < width.min() < 0.9 * 1.3
+    assert 1.4 * 1.3 < width.max() < 2.0 * 1.3
+
+
+def test_the_psf_scale_widens_the_images(tiny_document: dict[str, Any], generator: torch.Generator) -> None:
+    document = {**tiny_document, "camera": {"kind": "ideal"}}
+    peak = {}
+    for scale in (1.0, 1.5):
+        batch = simulator(document, psf_scale=(scale, scale * 1.0001)).draw(60, generator)
+        peak[scale] = batch.photons.flatten(1).max(1).values.median()
+    assert (peak[1.0] / peak[1.5]).item() == pytest.approx(1.5**2, rel=0.35)
+
+
+def test_lone_windows(tiny_document: dict[str, Any], generator: torch.Generator) -> None:
+    assert not simulator(tiny_document, lone_fraction=0.0).draw(20, generator).absent.any()
+    assert simulator(tiny_document, lone_fraction=1.0).draw(20, generator).absent.all()
