@@ -46,7 +46,10 @@ class Holder(Section):
     ("values", "words"),
     [
         ({"shape": {"kind": "round", "radius_nm": 5}, "titel": "x"}, r"doc: unknown key 'titel' \(did you mean 'title'\?\)$"),
-        ({"shape": {"kind": "round", "radus_nm": 5}}, r"unknown key '.*radus_nm' \(did you mean 'radius_nm'\?\) \(and 1 more mistake\)$"),
+        (
+            {"shape": {"kind": "round", "radus_nm": 5}},
+            r"unknown key '.*radus_nm' \(did you mean 'radius_nm'\?\) \(and 1 more mistake\)$",
+        ),
         ({"shape": {"kind": "round", "radius_nm": 5}, "inner": {"radius": 2}}, r"'inner.radius' \(did you mean 'radius_nm'\?\)"),
         ({"shape": {"kind": "round"}}, r"'shape.round.radius_nm' is missing$"),
         ({"shape": {"kind": "ruond"}}, r"unknown shape 'ruond' \(did you mean 'round'\?\); known: round, square"),

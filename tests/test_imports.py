@@ -98,7 +98,11 @@ def test_imports_go_downwards(path: Path) -> None:
         ("data/x.py", "from ..optics import PSF", "x.py:1: data (floor 1) imports optics from floor 2 above"),
         ("data/x.py", "from .. import optics", "data (floor 1) imports optics"),
         ("data/x.py", "import denseloc.optics.base", "data (floor 1) imports optics"),
-        ("camera/deep/x.py", "def f():\n    from ...specimen.base import Specimen", "x.py:2: camera imports specimen, its neighbour"),
+        (
+            "camera/deep/x.py",
+            "def f():\n    from ...specimen.base import Specimen",
+            "x.py:2: camera imports specimen, its neighbour",
+        ),
         ("evaluate/x.py", "if True:\n    from denseloc.render import draw", "evaluate imports render, its neighbour on floor 4"),
         ("model_file.py", "from .pipeline import localize", "model_file imports pipeline, its neighbour on floor 8"),
         ("kernels/op/x.py", "from ...data import Grid", "kernels (floor 0) imports data"),

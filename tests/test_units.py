@@ -20,7 +20,13 @@ def test_there_and_back(index: object) -> None:
 
 @pytest.mark.parametrize(
     ("given", "pair"),
-    [(100, (100.0, 100.0)), (97.5, (97.5, 97.5)), ((110, 100), (110.0, 100.0)), ([110, 100], (110.0, 100.0)), (np.float64(9), (9.0, 9.0))],
+    [
+        (100, (100.0, 100.0)),
+        (97.5, (97.5, 97.5)),
+        ((110, 100), (110.0, 100.0)),
+        ([110, 100], (110.0, 100.0)),
+        (np.float64(9), (9.0, 9.0)),
+    ],
 )
 def test_a_pixel_size_is_a_pair_y_x(given: object, pair: tuple[float, float]) -> None:
     assert pixel_size_pair(given) == pair  # type: ignore[arg-type]

@@ -18,6 +18,9 @@ from denseloc import model_file, pipeline
 from .conftest import DOCUMENT, untrained
 
 
+BARE = ("--no-picture", "--no-report")
+
+
 def counts(n=6, rows=16, columns=12):
     return np.random.default_rng(0).poisson(120, (n, rows, columns)).astype(np.uint16)
 
@@ -35,7 +38,9 @@ def refused(command, tmp_path):
         assert "Traceback" not in answer.err + answer.out
         for word in words:
             assert word in answer.err, answer.err
-        after = {path: path.stat().st_size for path in tmp_path.rglob("*") if path.name not in keeps and path.parent.name not in keeps}
+        after = {
+            path: path.stat().st_size for path in tmp_path.rglob("*") if path.name not in keeps and path.parent.name not in keeps
+        }
         assert after == before
         return answer.err
 
@@ -60,7 +65,7 @@ def test_truncated_tiff(localize, place, command, tmp_path):
     movie = tmp_path / "cut.tif"
     movie.write_bytes(whole[: len(whole) * 2 // 3])
     localize(movie, words=("truncated", "frames are whole"))
-    answer = command("localize", movie, "-o", tmp_path / "out.parquet", "--model", place.model, "--allow-truncated", "--no-report")
+    answer = command("localize", movie, "-o", tmp_path / "out.parquet", "--model", place.model, "--allow-truncated", *BARE)
     assert answer.code == 0
 
 
@@ -140,7 +145,7 @@ def test_one_frame_works(command, place, tmp_path):
 def test_frames_down_to_8_px_work_and_smaller_ones_are_refused(command, localize, place, tmp_path):
     movie = tmp_path / "small.tif"
     tifffile.imwrite(movie, counts(5, 8, 8), photometric="minisblack")
-    assert command("localize", movie, "-o", tmp_path / "small.parquet", "--model", place.model).code == 0
+    assert command("localize", movie, "-o", tmp_path / "small.parquet", "--model", place.model, *BARE).code == 0
     tiny = tmp_path / "tiny.tif"
     tifffile.imwrite(tiny, counts(5, 7, 20), photometric="minisblack")
     localize(tiny, words=("7 x 20 px", "at least 8 x 8"))
@@ -185,7 +190,7 @@ def test_camera(localize, place, camera, words):
 def test_camera_file(command, localize, place, tmp_path):
     file = tmp_path / "camera.toml"
     file.write_text('[camera]\nkind = "scmos"\noffset_counts = 100\nelectrons_per_count = 0.5\nread_noise_electrons = 1.5\n')
-    assert command("localize", place.movie, "-o", tmp_path / "t.csv", "--model", place.model, "--camera", file).code == 0
+    assert command("localize", place.movie, "-o", tmp_path / "t.csv", "--model", place.model, "--camera", file, *BARE).code == 0
     file.write_text('kind = "scmos"\noffset_counts = 100\nelectrons_per_count = 0.5\nread_noise_electron = 1.5\n')
     localize(place.movie, "--camera", file, words=("read_noise_electron'", "read_noise_electrons"))
 
@@ -306,9 +311,13 @@ def test_folder_missing(localize, place, tmp_path):
 def test_folder_not_writable(localize, refused, place, tmp_path, monkeypatch):
     if Path("/proc/self").exists():
         localize(place.movie, out="/proc/t.parquet", words=("/proc/t.parquet", "another"))  # binds for root as well
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: not mode & os.W_OK and access(path, mode, **more))
     localize(place.movie, words=("may not be written to",))
-    for arguments in (("simulate", place.document, "-o", tmp_path / "m.tif"), ("train", place.document, "-o", tmp_path / "m.safetensors")):
+    for arguments in (
+        ("simulate", place.document, "-o", tmp_path / "m.tif"),
+        ("train", place.document, "-o", tmp_path / "m.safetensors"),
+    ):
         refused(*arguments, words=("may not be written to",))
 
 
@@ -337,7 +346,7 @@ def test_disk_full_at_the_end_keeps_the_blocks(localize, command, place, tmp_pat
     with monkeypatch.context() as patch:
         _full_from(patch, lambda target: target == out)
         localize(place.movie, words=("disk is full", "--resume"), keeps=("out.parquet.parts",))
-    assert command("localize", place.movie, "-o", out, "--model", place.model, "--resume").code == 0
+    assert command("localize", place.movie, "-o", out, "--model", place.model, "--resume", *BARE).code == 0
     assert not (tmp_path / "out.parquet.parts").exists()
 
 

@@ -226,7 +226,12 @@ def test_a_changed_psf_comes_back_from_its_document(kind: str, name: str, nodes_
         ("gaussian", "flat", {"widht_nm": 3.0}, "unknown key 'widht_nm' \\(did you mean 'width_nm'\\?\\)"),
         ("multiplane", "quad", {"transmission": (0.5, 0.5)}, "transmission has 2 entries, plane_focus_nm has 4"),
         ("astigmatic", "33", {"angle_deg": 120.0}, "'angle_deg'.*less than or equal to 90"),
-        ("gaussian", "flat", {"residual_maps": {"values": np.zeros((2, 4, 4)), "z_min_nm": 0}}, "residual maps are 3 px wide, roi_px"),
+        (
+            "gaussian",
+            "flat",
+            {"residual_maps": {"values": np.zeros((2, 4, 4)), "z_min_nm": 0}},
+            "residual maps are 3 px wide, roi_px",
+        ),
         ("gaussian", "flat", {"residual_maps": {"values": np.zeros((2, 5, 5)), "z_min_nm": 0}}, "with odd k"),
     ],
 )

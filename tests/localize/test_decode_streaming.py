@@ -152,7 +152,9 @@ def test_the_loss_falls_along_its_slope(objective: str, preset: str) -> None:
         torch.manual_seed(0)
         localizer = DecodeSettings(preset=preset, objective=objective, conditioned=True).build(SCALES)  # type: ignore[arg-type]
     movie, told = photons(6, 16)[None].reshape(2, 3, 1, 16, 16), SCALES.reference.tensor(2)
-    e = Emitters.of(torch.tensor([0, 1, 1]), torch.tensor([350.0, 820, 1210]), torch.tensor([400.0, 910, 300]), torch.full((3,), 900.0))
+    e = Emitters.of(
+        torch.tensor([0, 1, 1]), torch.tensor([350.0, 820, 1210]), torch.tensor([400.0, 910, 300]), torch.full((3,), 900.0)
+    )
     background = torch.full((2, 1, 16, 16), 10.0)
 
     def loss() -> Tensor:

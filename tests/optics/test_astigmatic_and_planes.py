@@ -12,7 +12,9 @@ from denseloc.optics import AstigmaticSettings, DoubleHelixSettings, GaussianSet
 FINE = 25  # points per pixel and axis of the numerical integral
 
 
-def integral(dx_nm: float, dy_nm: float, a_nm: float, b_nm: float, angle_deg: float, pixel_nm: tuple[float, float], size: int) -> torch.Tensor:
+def integral(
+    dx_nm: float, dy_nm: float, a_nm: float, b_nm: float, angle_deg: float, pixel_nm: tuple[float, float], size: int
+) -> torch.Tensor:
     """Integrate a turned Gaussian over pixels by the midpoint rule, in nm."""
     steps = (torch.arange(FINE, dtype=torch.float64) + 0.5) / FINE - 0.5
     places = ((torch.arange(size) - size // 2)[:, None] + steps).flatten()

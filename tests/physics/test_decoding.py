@@ -17,7 +17,9 @@ def pixels(*rows: tuple[float, ...], frame: int = 0) -> Candidates:
     filled = [(*row, *(0.0,) * (6 - len(row))) for row in rows]
     r, c, p, x, y, z = np.array(filled, float).reshape(-1, 6).T
     value = np.stack((x, y, z, np.zeros_like(x)), 1)
-    return Candidates(np.full(len(r), frame), r.astype(int), c.astype(int), p, value, np.full((len(r), 4), 0.1), np.full(len(r), 5.0))
+    return Candidates(
+        np.full(len(r), frame), r.astype(int), c.astype(int), p, value, np.full((len(r), 4), 0.1), np.full(len(r), 5.0)
+    )
 
 
 def posterior(h: int, w: int, *rows: tuple[int, int, float, float, float]) -> PixelPosterior:

@@ -86,7 +86,7 @@ def fit_beads(
     )
     progress(f"{len(rows)} beads, {len(z_nm)} planes")
     z = torch.from_numpy(np.asarray(z_nm, np.float32))
-    fit = _Fit(patches, z, float(torch.as_tensor(camera.excess).mean()), float(camera.noise_variance((1, 1)).mean()))
+    fit = _Fit(patches, z, float(torch.as_tensor(camera.excess).mean()), float(camera.noise_variance(stack.shape[-2:]).mean()))
     psf = _begin(kind, patches, z, pixel_size_nm, roi_px)
     chi2_formula = fit.run(psf, steps, rate=0.02)
     progress(f"formula: chi2 {chi2_formula:.2f}")
@@ -148,9 +148,13 @@ class _Fit:
 
     def model(self, psf: PSF) -> Tensor:
         depths, beads, k, _ = self.patches.shape
-        offset = self.offset.expand(depths, beads, 2).reshape(-1, 2)
-        # beads may lie off the middle pixel; the patch is drawn about the nearest one and rolled
+        # a bead may lie off the middle pixel; it is drawn about its own pixel, where the maps are known, and moved
+        whole = self.offset.detach().round()
+        offset = (self.offset - whole).expand(depths, beads, 2).reshape(-1, 2)
         shape = psf(offset, self.z)[:, 0].reshape(depths, beads, k, k)
+        for bead, (x, y) in enumerate(whole.long().tolist()):
+            if x or y:
+                shape = torch.cat((shape[:, :bead], shape[:, bead : bead + 1].roll((y, x), (2, 3)), shape[:, bead + 1 :]), 1)
         return self.background[:, None, None] + self.log_photons.exp()[:, None, None] * shape
 
     def run(self, psf: PSF, steps: int, rate: float) -> float:
@@ -177,6 +181,7 @@ class _Fit:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
+            psf.keep_possible()
         return chi2
 
     @torch.no_grad()
