@@ -87,7 +87,7 @@ def test_moving_by_a_pixel_rolls_the_frame(grad: bool) -> None:
 @pytest.mark.parametrize("frame", [3, -1])
 def test_an_emitter_in_a_frame_that_is_not_there_is_refused(grad: bool, frame: int) -> None:
     e = dataclasses.replace(crowd(2), frame=torch.tensor([0, frame]))
-    with torch.set_grad_enabled(grad), pytest.raises(ValueError, match="frames 0 .. 2"):
+    with torch.set_grad_enabled(grad), pytest.raises(ValueError, match=r"frames 0 \.\. 2"):
         microscope().expected(e, torch.zeros(3, 1, 17, 13))
 
 

@@ -147,7 +147,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_model_is_found_by_its_file_and_a_wrong_name_offers_the_nearest(path: Path) -> None:
     assert find_model(path).name == find_model(str(path)).name == "tiny"
-    with pytest.raises(ModelError, match="no model 'tinny'.*or give a .safetensors file") as error:
+    with pytest.raises(ModelError, match=r"no model 'tinny'.*or give a .safetensors file") as error:
         find_model("tinny")
     assert "\n" not in str(error.value)
     for name in shipped_models():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     part = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}{target.suffix}")
     try:
         yield part
+        part.chmod(_mode(target))  # some writers make private files
         os.replace(part, target)
     except OSError as error:
         if isinstance(error.filename, str) and Path(os.path.realpath(error.filename)) not in (part, target):
@@ -54,6 +56,15 @@ def replacing(path: Path | str) -> Iterator[Path]:
         raise OutputError(f"{path}: {_reason(error)}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _mode(target: Path) -> int:
+    """Give the permissions that the target has, or that a new file would have."""
+    if target.exists():
+        return stat.S_IMODE(target.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def _reason(error: OSError) -> str:

@@ -121,7 +121,7 @@ def test_beads_near_the_edge_or_another_are_left_out() -> None:
 
 @pytest.mark.parametrize("beads", [(), ((3.0, 30.0),), ((30.0, 30.0), (30.0, 38.0))])
 def test_no_usable_bead_is_one_line(beads: tuple[tuple[float, float], ...]) -> None:
-    with pytest.raises(CalibrationError, match="no usable bead: .*give a stack with isolated beads") as error:
+    with pytest.raises(CalibrationError, match=r"no usable bead: .*give a stack with isolated beads") as error:
         find_beads(field(*beads), 13)
     assert "\n" not in str(error.value)
 

@@ -49,7 +49,7 @@ kind = "decode"
 preset = "tiny"
 
 [training]
-steps = 100
+steps = 80
 batch_size = 8
 frames = 3
 patch_px = 16

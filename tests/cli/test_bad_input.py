@@ -17,7 +17,6 @@ from denseloc import model_file, pipeline
 
 from .conftest import DOCUMENT, untrained
 
-
 BARE = ("--no-picture", "--no-report")
 
 

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,7 +67,7 @@ def test_no_arguments_give_the_help(command):
 # ----------------------------------------------------------------------------------------------------------------------- localize
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".hdf5"])
+@pytest.mark.parametrize("suffix", [".csv", ".hdf5"])
 def test_localize_leaves_table_picture_and_report(command, place, tmp_path, suffix):
     out = tmp_path / f"out{suffix}"
     answer = command("localize", place.movie, "-o", out, "--model", place.model)
@@ -80,7 +79,7 @@ def test_localize_leaves_table_picture_and_report(command, place, tmp_path, suff
         "the model's document",
         "100 counts (given)",
         "photons per pixel (measured",
-        "10 localizations"[3:],
+        "localizations in 40 frames",
         "table",
         "report",
     ):
@@ -215,12 +214,6 @@ def test_report_again_from_the_table(command, place, tmp_path):
     assert answer.code == 0
     assert "note: The movie" in answer.out
     assert "is not there" in answer.out
-    other = tmp_path / "other.tif"
-    tifffile.imwrite(other, np.zeros((40, 9, 9), np.uint16), photometric="minisblack")
-    answer = command("report", out, other, "-o", tmp_path / "other.html")
-    assert "another movie" in answer.out
-    other.write_text("no movie")
-    assert "could not be read" in command("report", out, other, "-o", tmp_path / "other.html").out
     without = (tmp_path / "no.html").read_text()
     assert len(without) < len(with_movie)
 
@@ -246,7 +239,7 @@ def test_simulate(command, place, tmp_path):
 
 def test_train_says_how_good_the_model_is(command, place, tmp_path):
     document = tmp_path / "short.toml"
-    document.write_text(DOCUMENT.replace("steps = 100", "steps = 4"))
+    document.write_text(DOCUMENT.replace("steps = 80", "steps = 4"))
     answer = command("train", document, "-o", tmp_path / "m.safetensors", "--start-from", place.model)
     assert answer.code == 0
     assert re.search(r"4 steps, .*Jaccard [\d.]+ %, RMSE [\d.]+ nm", answer.out)
@@ -284,7 +277,9 @@ def test_calibrate_writes_a_section_for_a_document(command, tmp_path, monkeypatc
     start, end = DOCUMENT.index("[psf]"), DOCUMENT.index("[camera]")
     (tmp_path / "e.toml").write_text(f'{DOCUMENT[:start]}[psf]\nfile = "{out.name}"\n\n{DOCUMENT[end:]}')
     document = Experiment.from_file(tmp_path / "e.toml")
-    assert document.psf.width_nm == pytest.approx(140, rel=0.03)
+    assert document.psf.width_nm == pytest.approx(
+        137, rel=0.02
+    )  # 1.4 px at the pixel centres is less when integrated over the pixels
     assert Experiment.from_json(document.to_json()) == document  # it travels whole
 
 
@@ -294,7 +289,7 @@ def test_calibrate_writes_a_section_for_a_document(command, tmp_path, monkeypatc
 def test_models(command, place, monkeypatch):
     monkeypatch.setattr(model_file, "shipped_models", lambda: {"tiny": place.model})
     answer = command("models")
-    for words in ("tiny", "decode tiny", "MB", "100", "Jaccard"):
+    for words in ("tiny", "decode tiny", "MB", "80", "Jaccard"):
         assert words in answer.out
     monkeypatch.setattr(model_file, "shipped_models", dict)
     assert "denseloc train" in command("models").out
@@ -321,11 +316,11 @@ def test_doctor_gives_the_line_that_brings_cuda(monkeypatch):
 
 
 def test_demo(command, place, tmp_path, monkeypatch):
-    data = tmp_path / "package" / "demo"
-    data.mkdir(parents=True)
+    data = tmp_path / "package"
+    data.mkdir()
     (data / "demo.tif").write_bytes(place.movie.read_bytes())
     write_table(data / "demo.truth.csv", read_table(place.truth))
-    monkeypatch.setattr(demonstration.resources, "files", lambda name: Path(tmp_path / "package"))
+    monkeypatch.setattr(demonstration, "source", lambda: data)
     monkeypatch.setattr(demonstration, "MODEL", place.model)
     answer = command("demo", "--out", tmp_path / "made" / "here")
     assert answer.code == 0, answer

@@ -50,7 +50,7 @@ def interrupt(arguments, journal, number):
 def test_killed_interrupted_terminated_and_resumed(command, place, tmp_path):
     pixels = tifffile.imread(place.movie)
     movie = tmp_path / "long.tif"
-    tifffile.imwrite(movie, pixels[[i % len(pixels) for i in range(1500)]], photometric="minisblack")
+    tifffile.imwrite(movie, pixels[[i % len(pixels) for i in range(600)]], photometric="minisblack")
     arguments = ["localize", str(movie), "--model", str(place.model), "--block-frames", "4", "--no-picture", "--no-report"]
     whole, parted = tmp_path / "whole.parquet", tmp_path / "parted.parquet"
     journal = tmp_path / "parted.parquet.parts"
@@ -66,7 +66,7 @@ def test_killed_interrupted_terminated_and_resumed(command, place, tmp_path):
             assert len(err.splitlines()) == 1
             assert "--resume" in err
             assert "Traceback" not in err
-    assert done < 1500 // 4, "the run was over before it was interrupted"
+    assert done < 600 // 4, "the run was over before it was interrupted"
     assert command(*arguments, "-o", parted, "--resume").code == 0
     assert not journal.exists()
     assert command(*arguments[:-4], "--block-frames", 512, *arguments[-2:], "-o", whole).code == 0
@@ -79,13 +79,13 @@ def test_interrupted_training_goes_on_from_its_checkpoint(command, place, tmp_pa
         patch.setattr(Lessons, "report", lambda self, progress: signal.raise_signal(signal.SIGINT))
         answer = command("train", place.document, "-o", model)
     assert answer.code == 130
-    assert "step 50 of 100" in answer.err
+    assert "step 50 of 80" in answer.err
     assert "--resume" in answer.err
     assert not model.exists()
     assert (tmp_path / "model.checkpoint").exists()
     answer = command("train", place.document, "-o", model, "--resume")
     assert answer.code == 0
-    assert "100 steps" in answer.out
+    assert "80 steps" in answer.out
     assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors"}
     resumed, uninterrupted = load_file(model), load_file(place.model)
     for name, weight in uninterrupted.items():

@@ -182,7 +182,7 @@ def test_a_jump_of_the_loss_counts_as_divergence(tiny_document: dict[str, Any]) 
 def test_a_training_that_always_diverges_ends_with_one_line(tiny_document: dict[str, Any]) -> None:
     t = trainer(tiny_document)
     poison(t, lambda call: True)
-    with pytest.raises(TrainingError, match="training diverged 9 times .*lower training.learning_rate") as error:
+    with pytest.raises(TrainingError, match=r"training diverged 9 times .*lower training.learning_rate") as error:
         t.run()
     assert "\n" not in str(error.value)
 

@@ -37,6 +37,11 @@ class Demo:
     assessments: dict[str, Assessment]
 
 
+def source() -> Path:
+    """Give the folder of the package that holds the movie and its truth."""
+    return Path(str(resources.files("denseloc") / "demo"))
+
+
 def demo(
     out: Path | str,
     *,
@@ -59,9 +64,8 @@ def demo(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
-    source = Path(str(resources.files("denseloc") / "demo"))
-    run = localize(source / MOVIE, folder / "table.parquet", model=MODEL, prepared=prepared, report=progress, stop=stop)
+    run = localize(source() / MOVIE, folder / "table.parquet", model=MODEL, prepared=prepared, report=progress, stop=stop)
     picture = folder / "picture.png"
     image = render(run.table, picture)
     page = report(run.table, folder / "report.html", image=image, title="The demonstration movie")
-    return Demo(run, picture, page, evaluate(run.table, source / TRUTH))
+    return Demo(run, picture, page, evaluate(run.table, source() / TRUTH))

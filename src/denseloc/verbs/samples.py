@@ -25,6 +25,11 @@ LEAST_LOCALIZATIONS = 5
 """Localizations in a frame from which on their own backgrounds set the level."""
 
 
+RIM_PX = 3
+"""Rim of a frame that is left out of the comparison, unless the frame is small: molecules beyond the edge shine into it."""
+LEAST_SIDE_PX = 16
+
+
 @dataclass(frozen=True)
 class Exposure:
     """How a run saw its movie, as its table says.
@@ -117,19 +122,17 @@ def sample_frames(table: Localizations, movie: Movie, exposure: Exposure) -> lis
 
 
 def _sample(frame: int, here: Localizations, movie: Movie, exposure: Exposure, level: np.ndarray) -> FrameSample:
-    """Put a raw frame beside its expectation; the variance is ``excess * expected + noise_variance``."""
+    """Put a raw frame beside its expectation; the variance is ``excess * expected + noise_variance``, and NaN where nothing is compared."""
     size = here.provenance.pixel_size_nm
     assert size is not None
     conditions = exposure.conditions
     expected = _expected(here, movie, exposure, level * _brightness(here, movie, level))
-    return FrameSample(
-        frame,
-        exposure.photons(movie.read(frame, frame + 1)[0, 0]),
-        expected,
-        conditions.excess * expected + conditions.noise_variance,
-        size,
-        movie.origin_px,
-    )
+    variance = conditions.excess * expected + conditions.noise_variance
+    if min(movie.shape_px) >= LEAST_SIDE_PX:
+        inside = np.zeros(movie.shape_px, bool)
+        inside[RIM_PX:-RIM_PX, RIM_PX:-RIM_PX] = True
+        variance = np.where(inside, variance, np.float32(np.nan))
+    return FrameSample(frame, exposure.photons(movie.read(frame, frame + 1)[0, 0]), expected, variance, size, movie.origin_px)
 
 
 @torch.no_grad()
