@@ -112,7 +112,9 @@ def localize(
     started = time.monotonic()
     out = Path(out)
     if out.suffix not in table_suffixes():
-        raise OutputError(f"table {out.name}: the suffix '{out.suffix}' names no table format; known: {', '.join(table_suffixes())}")
+        raise OutputError(
+            f"table {out.name}: the suffix '{out.suffix}' names no table format; known: {', '.join(table_suffixes())}"
+        )
     if threshold is not None and not 0 < threshold < 1:
         raise ModelError(f"threshold {threshold:g}; expected a probability between 0 and 1")
     check_writable(out)
@@ -199,7 +201,9 @@ class _Journal:
         note = self.folder / "run.json"
         if resume and note.exists():
             if json.loads(note.read_text()).get("run") != mark:
-                raise OutputError(f"{self.folder} was left by a run with another movie, model or setting; leave out --resume to begin anew")
+                raise OutputError(
+                    f"{self.folder} was left by a run with another movie, model or setting; leave out --resume to begin anew"
+                )
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
             try:
@@ -216,7 +220,9 @@ class _Journal:
         for path in self._files():
             start, stop = self._span(path)
             if start != self.next_frame:
-                raise MovieError(f"{self.folder} lacks the block that begins at frame {self.next_frame}; leave out --resume to begin anew")
+                raise MovieError(
+                    f"{self.folder} lacks the block that begins at frame {self.next_frame}; leave out --resume to begin anew"
+                )
             self.next_frame = stop
 
     @contextmanager

@@ -55,7 +55,9 @@ class Preparation:
     warnings: list[str]
 
 
-def prepare(movie: Movie, model: Model | None, pixel_size_nm: float | tuple[float, float] | None, camera: Camera | None) -> Preparation:
+def prepare(
+    movie: Movie, model: Model | None, pixel_size_nm: float | tuple[float, float] | None, camera: Camera | None
+) -> Preparation:
     """Choose and measure what was not given.
 
     Raises:
@@ -64,7 +66,9 @@ def prepare(movie: Movie, model: Model | None, pixel_size_nm: float | tuple[floa
     """
     if min(movie.shape_px) < LEAST_SIDE_PX:
         rows, columns = movie.shape_px
-        raise MovieError(f"frames of {rows} x {columns} px; expected at least {LEAST_SIDE_PX} x {LEAST_SIDE_PX}: choose a larger region")
+        raise MovieError(
+            f"frames of {rows} x {columns} px; expected at least {LEAST_SIDE_PX} x {LEAST_SIDE_PX}: choose a larger region"
+        )
     chosen = model or find_model(GENERAL)
     experiment = chosen.experiment
     general = serves_many(experiment)
@@ -76,7 +80,9 @@ def prepare(movie: Movie, model: Model | None, pixel_size_nm: float | tuple[floa
         )
     planes = chosen.localizer.scales.planes
     if planes != movie.n_planes:
-        raise ModelError(f"model {chosen.name} sees {planes} focal planes, the movie has {movie.n_planes}; choose a model for such a movie")
+        raise ModelError(
+            f"model {chosen.name} sees {planes} focal planes, the movie has {movie.n_planes}; choose a model for such a movie"
+        )
     source = "given" if camera is not None else "measured" if general else "the model's document"
     if camera is None and not general:
         camera = experiment.build_camera()
@@ -102,7 +108,11 @@ def prepare(movie: Movie, model: Model | None, pixel_size_nm: float | tuple[floa
     return Preparation(
         model=chosen,
         camera=camera,
-        camera_json={"source": source, "offset_counts": measured.offset_counts.value, "counts_per_photon": measured.counts_per_photon.value},
+        camera_json={
+            "source": source,
+            "offset_counts": measured.offset_counts.value,
+            "counts_per_photon": measured.counts_per_photon.value,
+        },
         pixel_size_nm=size,
         conditions=conditions,
         background=background,
@@ -159,9 +169,13 @@ def parse_camera(text: str) -> Camera:
     for entry in text.split(","):
         key, equals, value = (part.strip() for part in entry.partition("="))
         if key == "gain":
-            raise CameraError("--camera: 'gain' can mean two things; give electrons_per_count=NUMBER, and for an EMCCD em_gain=NUMBER")
+            raise CameraError(
+                "--camera: 'gain' can mean two things; give electrons_per_count=NUMBER, and for an EMCCD em_gain=NUMBER"
+            )
         if not equals or key not in names:
-            raise CameraError(f"--camera: '{entry.strip()}'{nearest(key, names)}; expected key=value with keys {', '.join(sorted(names))}")
+            raise CameraError(
+                f"--camera: '{entry.strip()}'{nearest(key, names)}; expected key=value with keys {', '.join(sorted(names))}"
+            )
         try:
             values[names[key]] = value if key == "kind" else float(value)
         except ValueError:

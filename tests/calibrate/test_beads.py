@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from denseloc.calibrate.beads import BeadFit, find_beads, fit_beads
+from denseloc.calibrate.beads import BeadFit, _Fit, _with_maps, find_beads, fit_beads
 from denseloc.camera import Camera, SCMOSSettings
 from denseloc.data import Emitters, Grid
 from denseloc.errors import CalibrationError
@@ -137,3 +137,29 @@ def test_an_unknown_kind_is_one_line() -> None:
     truth = GaussianSettings(width_nm=140, depth_nm=400, roi_px=21)
     with pytest.raises(CalibrationError, match="no fit for a PSF of kind 'airy'; known: gaussian, astigmatic, double_helix"):
         fit_beads(stack_of(truth, CAMERA.build()), Z, CAMERA.build(), PIXEL_NM, "airy", roi_px=17)
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_a_bead_off_its_pixel_is_drawn_about_the_next_one(maps: bool) -> None:
+    """Maps are known up to half a pixel from the emitter; beyond, they must not be prolonged."""
+    psf = AstigmaticSettings(width_nm=130, focus_a_nm=200, focus_b_nm=-200, depth_nm=350, roi_px=11).build(PIXEL_NM)
+    z = torch.tensor([-100.0, 200.0])
+    if maps:
+        psf = _with_maps(psf, z, 100.0, 2)
+        with torch.no_grad():
+            psf.maps.normal_(0, 1e-3, generator=torch.Generator().manual_seed(0))
+    fit = _Fit(torch.ones(2, 3, 11, 11), z, 1.0, 1.0)
+    places = torch.tensor([[0.2, -0.1], [0.7, -0.1], [-1.3, 0.6]])
+    with torch.no_grad():
+        fit.offset.copy_(places)
+        fit.background.zero_()
+        fit.log_photons.zero_()
+    found = fit.model(psf).detach()
+    near = (
+        psf(torch.tensor([[0.2, -0.1], [-0.3, -0.1], [-0.3, -0.4]]).repeat(2, 1), z.repeat_interleave(3))
+        .detach()[:, 0]
+        .reshape(2, 3, 11, 11)
+    )
+    torch.testing.assert_close(found[:, 0], near[:, 0])
+    torch.testing.assert_close(found[:, 1, :, 1:], near[:, 1, :, :-1])
+    torch.testing.assert_close(found[:, 2, 1:, :-1], near[:, 2, :-1, 1:])

@@ -65,6 +65,26 @@ def test_a_block_looks_at_its_context_and_no_further(monkeypatch: pytest.MonkeyP
     assert count.distinct() == 12
 
 
+@pytest.mark.parametrize("batch", [1, 3, 4])
+@pytest.mark.parametrize("n", [1, 2, 4, 5, 9])
+def test_batches_of_frames_do_not_change_the_result(batch: int, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    localizer, movie = decode(), photons(n, 24)
+    for keep in {(0, n), (n // 2, n), (n // 3, 1 + n // 2)}:
+        monkeypatch.undo()
+        whole = list(localizer.stream(movie, keep))
+        assert [index for index, _ in whole] == [keep[0]]
+        monkeypatch.setattr("denseloc.localize.decode.BATCH_PX", batch * 24 * 24)
+        parts = list(localizer.stream(movie, keep))
+        at = keep[0]
+        for index, part in parts:
+            assert index == at
+            at += len(part.logit)
+        assert at == keep[1]
+        for name in ("logit", "mean", "sigma", "background"):
+            joined = torch.cat([getattr(part, name) for _, part in parts])
+            torch.testing.assert_close(joined, getattr(whole[0][1], name), rtol=0.02, atol=0.02)
+
+
 def test_streaming_equals_the_windows_of_training() -> None:
     localizer = decode(conditioned=True)
     localizer.conditions = dataclasses.replace(SCALES.reference, width_px=1.6)

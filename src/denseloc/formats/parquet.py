@@ -14,7 +14,7 @@ from ..data.columns import COLUMNS
 from ..data.localizations import REQUIRED, Localizations, Provenance
 from ..errors import TableError
 from ..files import replacing
-from .parts import from_json, steady, to_json
+from .parts import ROWS, from_json, steady, to_json
 
 if TYPE_CHECKING:
     import pyarrow
@@ -37,7 +37,7 @@ class Parquet:
         """
         import pyarrow.parquet
 
-        with _damage_explained(path), pyarrow.parquet.ParquetFile(path) as file:
+        with _damage_explained(path), pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
             schema = file.schema_arrow
             names = [name for name in COLUMNS if name in schema.names]
             if any(name not in names for name in REQUIRED):
@@ -57,7 +57,17 @@ class Parquet:
         Raises:
             TableError: as `iterate`.
         """
-        return Localizations.concat(list(self.iterate(path, 1 << 20)))
+        import pyarrow.parquet
+
+        with _damage_explained(path):
+            rows = pyarrow.parquet.read_metadata(path).num_rows
+        columns: dict[str, np.ndarray] = {}
+        done, provenance = 0, Provenance()
+        for part in self.iterate(path, ROWS):  # filled in place: joining parts at the end would take twice the memory
+            for name, values in part.columns.items():
+                columns.setdefault(name, np.empty(rows, values.dtype))[done : done + len(part)] = values
+            done, provenance = done + len(part), part.provenance
+        return Localizations(columns, provenance)
 
     def write(self, path: Path, parts: Iterable[Localizations], provenance: Provenance) -> int:
         """Write the parts; give the number of rows.

@@ -136,6 +136,8 @@ def _run(provenance: Provenance) -> dict[str, str]:
     notes = []
     for line in settings.get("assumed", ()):
         name, colon, value = str(line).partition(": ")
+        if name.startswith("if you"):
+            continue  # advice for the next run
         if colon and name != "note":
             lines[name] = value
         else:
