@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, Union
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializeAsAny,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 
 from .errors import DenselocError, DocumentError
 
@@ -66,19 +77,22 @@ class Shelf(Generic[SectionType]):
     def field(self) -> Any:
         """Give the type of a document field that takes any kind on this shelf, told apart by its ``kind``."""
 
-        def choose(value: Any) -> Any:
+        known = tuple(self.sections.values())
+
+        def choose(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
             if isinstance(value, Section):
-                return value
+                return value if type(value) in self.sections.values() else read(value)
             if not isinstance(value, Mapping):
                 raise ValueError(f"expected a section with a 'kind', found {value!r}")
             if "kind" not in value:
                 raise ValueError(f"'kind' is missing; one of: {', '.join(self.sections)}")
-            return value if value["kind"] in self.sections else _refuse(self, str(value["kind"]))
+            section = self.sections.get(str(value["kind"])) or _refuse(self, str(value["kind"]))
+            return read(value) if section in known else section.model_validate(value)  # a kind that came later, from outside
 
-        union: Any = Union[tuple(self.sections.values())]  # noqa: UP007 (built at run time)
-        if len(self.sections) == 1:
-            return Annotated[union, BeforeValidator(choose)]
-        return Annotated[union, Field(discriminator="kind"), BeforeValidator(choose)]
+        union: Any = Union[known]  # noqa: UP007 (built at run time)
+        if len(known) > 1:
+            union = Annotated[union, Field(discriminator="kind")]
+        return Annotated[SerializeAsAny[union], WrapValidator(choose)]
 
 
 def _refuse(shelf: Shelf[Any], kind: str) -> Any:

@@ -69,6 +69,7 @@ def _mode(target: Path) -> int:
 
 def _reason(error: OSError) -> str:
     text = str(error)
-    if error.errno in _NO_SPACE or "No space left" in text or f"errno = {errno.ENOSPC}," in text:
+    short = error.errno is None and "requested and" in text  # how numpy says that only a part could be written
+    if short or error.errno in _NO_SPACE or "No space left" in text or f"errno = {errno.ENOSPC}," in text:
         return "the disk is full, nothing was written; free some space or choose another folder"
     return f"cannot be written ({error.strerror or text.splitlines()[0]}), nothing was written; choose another place"

@@ -47,6 +47,9 @@ def train(
     if out.suffix != SUFFIX:
         raise OutputError(f"model file {out.name}: expected a name that ends in {SUFFIX}")
     check_writable(out)
+    checkpoint = out.with_suffix(".checkpoint")
+    if checkpoint.exists() and not resume:
+        raise TrainingError(f"{checkpoint} holds an unfinished training; go on with it (--resume), or remove it to begin anew")
     keep_memory()
     chosen = choose_device(device)
     localizer = document.build_localizer()
@@ -57,7 +60,6 @@ def train(
         taken = initialise_from(localizer, find_model(start_from).localizer)
         if taken == 0:
             raise ModelError(f"{start_from}: none of its weights fit the localizer of the document; begin without it")
-    checkpoint = out.with_suffix(".checkpoint")
     trainer = Trainer(localizer, document.build_simulator(localizer, chosen), document.training, chosen, checkpoint)
     if resume:
         trainer.resume()

@@ -122,6 +122,7 @@ class Trainer:
             TrainingError: the loss diverged again and again although the rate was lowered.
         """
         messages: list[str] = []
+        self.good = self._snapshot()
         saved = time.monotonic()
         while self.step < self.settings.steps and not stop():
             started = time.monotonic()
@@ -194,8 +195,13 @@ class Trainer:
             mean.lerp_(weight, 1 - decay)
 
     def _snapshot(self) -> dict[str, Any]:
+        """Copy what a step changes, to come back to."""
         return copy.deepcopy(
-            {"localizer": self.localizer.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers], "step": self.step}
+            {
+                "localizer": self.localizer.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            }
         )
 
     def _roll_back(self, problem: str) -> str:
@@ -208,6 +214,7 @@ class Trainer:
         self.rate *= 0.5
         if self.good is not None:
             self.localizer.load_state_dict(self.good["localizer"])
+            self.averaged.load_state_dict(self.good["averaged"])
             for optimizer, state in zip(self.optimizers, self.good["optimizers"], strict=True):
                 optimizer.load_state_dict(copy.deepcopy(state))
         return f"step {self.step}: {problem}; went back to the last good weights and halved the learning rate to {self.rate:g} of the plan"
