@@ -76,7 +76,6 @@ class Shelf(Generic[SectionType]):
 
     def field(self) -> Any:
         """Give the type of a document field that takes any kind on this shelf, told apart by its ``kind``."""
-
         known = tuple(self.sections.values())
 
         def choose(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
@@ -92,7 +91,7 @@ class Shelf(Generic[SectionType]):
         union: Any = Union[known]  # noqa: UP007 (built at run time)
         if len(known) > 1:
             union = Annotated[union, Field(discriminator="kind")]
-        return Annotated[SerializeAsAny[union], WrapValidator(choose)]
+        return Annotated[union, SerializeAsAny(), WrapValidator(choose)]
 
 
 def _refuse(shelf: Shelf[Any], kind: str) -> Any:

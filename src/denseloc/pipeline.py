@@ -73,6 +73,7 @@ def localize(
     model: Model | Path | str | None = None,
     pixel_size_nm: float | tuple[float, float] | None = None,
     camera: Camera | None = None,
+    planes: int | None = None,
     frames: tuple[int | None, int | None] | None = None,
     roi_px: tuple[int, int, int, int] | None = None,
     threshold: float | None = None,
@@ -93,6 +94,7 @@ def localize(
         model: a model, its file or the name of a shipped one; None takes the shipped one that suits the movie.
         pixel_size_nm: camera pixel in the sample, one number or (y, x); None takes what the file says.
         camera: turns counts into photons; None takes the model's camera, or estimates offset and gain from the movie.
+        planes: focal planes of a frame, where they follow one another as images of the file; None for what the file says.
         frames: (start, stop) of the frames wanted, numbered as in the file; None at either end for that end.
         roi_px: (y0, x0, height, width) of the region wanted; positions stay those of the whole field.
         threshold: least probability of a localization; None for the model's own.
@@ -119,6 +121,7 @@ def localize(
         raise ModelError(f"threshold {threshold:g}; expected a probability between 0 and 1")
     check_writable(out)
     whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
+    whole = whole if planes is None else whole.with_planes(planes)
     movie = whole.crop(frames, roi_px)
     keep_memory()
     chosen = choose_device(device)
@@ -163,6 +166,7 @@ def _provenance(movie: Movie, n_frames: int, ready: Preparation, threshold: floa
             "denseloc": __version__,
             "frames": list(movie.frames),
             "roi_px": list(movie.roi_px),
+            "planes": movie.n_planes,
             "threshold": threshold,
             "camera": ready.camera_json,
             "conditions": asdict(ready.conditions),

@@ -81,7 +81,7 @@ def prepare(
     planes = chosen.localizer.scales.planes
     if planes != movie.n_planes:
         raise ModelError(
-            f"model {chosen.name} sees {planes} focal planes, the movie has {movie.n_planes}; choose a model for such a movie"
+            f"model {chosen.name} sees {planes} focal planes, the movie has {movie.n_planes}; choose a model for such a movie, or say --planes"
         )
     source = "given" if camera is not None else "measured" if general else "the model's document"
     if camera is None and not general:

@@ -84,3 +84,13 @@ def test_a_sample_is_spread_over_the_movie(movie: Movie, counts: np.ndarray) -> 
 def test_an_array_of_another_shape_is_no_movie() -> None:
     with pytest.raises(MovieError, match=r"an array of shape \(4, 5\) is not a movie"):
         movie_from_array(np.zeros((4, 5)))
+
+
+def test_planes_that_follow_one_another_become_frames():
+    images = np.arange(12 * 8 * 9, dtype=np.uint16).reshape(12, 8, 9)
+    movie = movie_from_array(images).with_planes(4)
+    assert (movie.n_frames, movie.n_planes) == (3, 4)
+    np.testing.assert_array_equal(movie.read(1, 3), images[4:].reshape(2, 4, 8, 9))
+    np.testing.assert_array_equal(movie.crop((2, 3), (1, 2, 5, 6)).read(2, 3)[0], images[8:, 1:6, 2:8])
+    with pytest.raises(MovieError, match="12 images"):
+        movie_from_array(images).with_planes(5)

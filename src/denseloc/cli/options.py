@@ -45,6 +45,9 @@ TableOut = Annotated[
 Model = Annotated[str | None, _given("Model file, or name of a shipped one (see: denseloc models).", metavar="FILE|NAME")]
 Method = Annotated[str | None, _given("Method; so far: decode.", metavar="NAME")]
 FrameRange = Annotated[str | None, _given("Only frames A .. B-1, counted from 0.", metavar="A:B")]
+Planes = Annotated[
+    int | None, _else("Focal planes of a frame, where they follow one another as images of the file.", "what the file says", min=1)
+]
 Roi = Annotated[str | None, _given("Only this region, in pixels.", metavar="Y0,X0,H,W")]
 Threshold = Annotated[float | None, _else("Least probability of a localization, 0 to 1.", "the method's own")]
 AllowTruncated = Annotated[bool, _switch("--allow-truncated", "Use the whole frames of a movie file that breaks off.")]

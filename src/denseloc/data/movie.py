@@ -95,6 +95,20 @@ class Movie:
             region = roi_px
         return replace(self, frames=(start, stop), roi_px=region)
 
+    def with_planes(self, n: int) -> Movie:
+        """Take each n consecutive images of the file as the focal planes of one frame.
+
+        Raises:
+            MovieError: the movie has planes already, or their number does not divide the number of its images.
+        """
+        if n == self.n_planes:
+            return self
+        if n < 1 or self.n_planes != 1 or self.frames[0] != 0 or self.frames[1] % n:
+            raise MovieError(
+                f"{self.name} has {self.frames[1]} images; they cannot be taken as frames of {n} planes each: give the right --planes"
+            )
+        return replace(self, source=_PlaneSource(self.source, n), frames=(0, self.frames[1] // n), n_planes=n)
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """Read frames start .. stop-1 (numbered as in the file) of the region as (n, planes, y, x) in the file's number type."""
         counts = self.source.read(start, stop)
@@ -116,6 +130,18 @@ class Movie:
         first, last = self.frames
         picked = np.unique(np.linspace(first, last - 1, min(n, last - first)).astype(int))
         return np.concatenate([self.read(int(i), int(i) + 1) for i in picked])
+
+
+class _PlaneSource:
+    """Frames of several planes that follow one another in the file."""
+
+    def __init__(self, source: FrameSource, n: int) -> None:
+        self.source, self.n = source, n
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Read frames start .. stop-1 as (frames, planes, y, x)."""
+        images = self.source.read(start * self.n, stop * self.n)
+        return images.reshape(-1, self.n, *images.shape[-2:])
 
 
 class ArraySource:

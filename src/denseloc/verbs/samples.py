@@ -95,6 +95,9 @@ def reopen(table: Localizations, beside: Path | None, movie: Movie | Path | str 
 def _cut(movie: Movie, table: Localizations) -> tuple[Movie | None, str]:
     """Restrict a movie to the frames and the region that were localized; refuse one that cannot be the table's."""
     known = table.provenance
+    planes = int(known.settings.get("planes", 1))
+    if planes != movie.n_planes:
+        movie = movie.with_planes(planes)
     if known.shape_px is not None and tuple(known.shape_px) != movie.field_px:
         mine, theirs = (f"{shape[0]} x {shape[1]} px" for shape in (movie.field_px, known.shape_px))
         return (
