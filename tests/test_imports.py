@@ -33,6 +33,7 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "preparation": ("model_file",),
     "pipeline": ("model_file", "preparation"),
     "training": ("model_file",),
+    "__main__": ("cli",),
     "verbs": ("model_file", "preparation", "pipeline", "training", "report"),
 }
 """Rooms on one floor that may see each other: on floor 0 everything rests on the errors, on floor 8 model files come first, verbs last."""

@@ -21,7 +21,7 @@ from common import RESULTS, keep
 def main() -> None:
     """Train both for a short while and keep how far they came."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--document", type=Path, default=Path("experiments/astigmatic.toml"))
+    parser.add_argument("--document", type=Path, default=Path("experiments/astigmatic-demo.toml"))
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--out", type=Path, default=RESULTS / "optimizers.json")
     args = parser.parse_args()

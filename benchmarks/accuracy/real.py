@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/real"))
     parser.add_argument("--movies", nargs="*", default=list(RUNS))
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--start-from", default="astigmatic")
+    parser.add_argument("--start-from", default="astigmatic-demo")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     results = {}

@@ -75,13 +75,16 @@ class Experiment(Section):
     def from_file(cls, path: Path | str) -> Experiment:
         """Read a TOML or JSON document; paths inside it count from its folder.
 
-        A calibrated PSF may stand in a file of its own: ``[psf]`` with the one key ``file = "psf.json"`` (or .toml). The experiment holds it whole.
+        PSF and camera may stand in files of their own: ``[psf]`` with the one key ``file = "psf.toml"`` (or .json). The experiment holds it whole.
 
         Raises:
             DocumentError: not readable, unknown key, wrong unit or value; one line that says which.
         """
         path = Path(path)
-        return parse(cls, _with_psf_file(read_document(path), path), str(path))
+        values = read_document(path)
+        for section in ("psf", "camera"):
+            values = _with_own_file(values, section, path)
+        return parse(cls, values, str(path))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], source: str = "document") -> Experiment:
@@ -118,19 +121,18 @@ class Experiment(Section):
     def has_depth(self) -> bool:
         """Whether the localizer is to find z: the specimen is thick and the PSF tells depths apart."""
         low, high = self.specimen.z_nm
-        return high > low and self.psf.kind in ("astigmatic", "double_helix", "multiplane")
+        return high > low and bool(self.psf.tells_depth)
 
     def width_px(self) -> float:
-        """Size of the PSF in focus, in pixels."""
-        width = getattr(self.psf, "width_nm", None) or 1.7 * self.psf.width_1_nm
-        return float(width) / self.pixel_size_nm[1]
+        """Size of the PSF in focus, in pixels (of the mean side, where pixels are not square)."""
+        return float(self.psf.width_in_focus_nm()) / math.sqrt(self.pixel_size_nm[0] * self.pixel_size_nm[1])
 
     def build_localizer(self) -> Localizer:
         """Make the localizer, untrained, with the scales that follow from this document; its first weights follow from the seed."""
         camera, specimen = self.build_camera(), self.build_specimen((32, 32))
         generator, side = torch.Generator().manual_seed(0), self.training.patch_px
-        emitters = specimen.draw(50, generator)
-        background = float(specimen.draw_background(50, generator).mean())
+        emitters = specimen.draw(1, generator, n_movies=50)
+        background = math.exp(float(specimen.draw_background(1, generator, n_movies=50).clamp(min=0.05).log().mean()))
         excess = float(torch.as_tensor(camera.excess, dtype=torch.float32).mean())
         noise = float(camera.random_crop((side, side), generator).noise_variance((side, side)).mean())
         reference = InputConditions(background, excess, noise, self.width_px())
@@ -185,17 +187,17 @@ def read_document(path: Path | str) -> dict[str, Any]:
     return dict(_resolve_paths(values, path.parent))
 
 
-def _with_psf_file(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Put the content of a PSF's own file in its place."""
-    psf = values.get("psf")
-    name = psf.get("file") if isinstance(psf, dict) else psf
+def _with_own_file(values: dict[str, Any], section: str, path: Path) -> dict[str, Any]:
+    """Put the content of a section's own file in its place."""
+    given = values.get(section)
+    name = given.get("file") if isinstance(given, dict) else given
     if not isinstance(name, str):
         return values
-    if isinstance(psf, dict) and len(psf) > 1:
-        others = ", ".join(key for key in psf if key != "file")
-        raise DocumentError(f"{path}: 'psf.file' stands alone, found {others} beside it; give the file or the values")
-    section = read_document(path.parent / name)
-    return {**values, "psf": section.get("psf", section)}
+    if isinstance(given, dict) and len(given) > 1:
+        others = ", ".join(key for key in given if key != "file")
+        raise DocumentError(f"{path}: '{section}.file' stands alone, found {others} beside it; give the file or the values")
+    content = read_document(path.parent / name)
+    return {**values, section: content.get(section, content)}
 
 
 def _resolve_paths(values: Any, folder: Path) -> Any:

@@ -22,7 +22,7 @@ import torch
 from . import __version__
 from .camera import Camera
 from .data import Block, Frames, Localizations, Movie, Provenance
-from .errors import DenselocError, Interrupted, ModelError, MovieError, OutputError
+from .errors import DenselocError, Interrupted, ModelError, OutputError
 from .files import check_writable, replacing
 from .formats import open_movie, read_table, table_suffixes, write_table
 from .machine import choose_device, keep_memory
@@ -71,6 +71,7 @@ def localize(
     out: Path | str,
     *,
     model: Model | Path | str | None = None,
+    method: str | None = None,
     pixel_size_nm: float | tuple[float, float] | None = None,
     camera: Camera | None = None,
     planes: int | None = None,
@@ -92,6 +93,7 @@ def localize(
         movie: a movie or its file or folder.
         out: table to write; the suffix chooses the format (.parquet, .csv, .hdf5).
         model: a model, its file or the name of a shipped one; None takes the shipped one that suits the movie.
+        method: name of a localization method, where no model is given; None for the model that suits ordinary 2D movies.
         pixel_size_nm: camera pixel in the sample, one number or (y, x); None takes what the file says.
         camera: turns counts into photons; None takes the model's camera, or estimates offset and gain from the movie.
         planes: focal planes of a frame, where they follow one another as images of the file; None for what the file says.
@@ -113,7 +115,7 @@ def localize(
     """
     started = time.monotonic()
     out = Path(out)
-    if out.suffix not in table_suffixes():
+    if out.suffix.lower() not in table_suffixes():
         raise OutputError(
             f"table {out.name}: the suffix '{out.suffix}' names no table format; known: {', '.join(table_suffixes())}"
         )
@@ -127,11 +129,11 @@ def localize(
     chosen = choose_device(device)
     if isinstance(model, (str, Path)):
         model = find_model(model)
-    ready = prepare(movie, model, pixel_size_nm, camera)
+    ready = prepare(movie, model, pixel_size_nm, camera, method)
     prepared(ready)
     localizer = ready.model.localizer.to(chosen)
     localizer.conditions, localizer.threshold = ready.conditions, threshold
-    ready.camera.to(chosen)
+    ready.camera.to(chosen)  # prepare() has made a copy
     provenance = _provenance(movie, whole.frames[1], ready, threshold)
     journal = _Journal(out, provenance, movie, resume)
     with journal.kept():
@@ -167,6 +169,7 @@ def _provenance(movie: Movie, n_frames: int, ready: Preparation, threshold: floa
             "frames": list(movie.frames),
             "roi_px": list(movie.roi_px),
             "planes": movie.n_planes,
+            "weights": _fingerprint(ready.model),
             "threshold": threshold,
             "camera": ready.camera_json,
             "conditions": asdict(ready.conditions),
@@ -175,6 +178,14 @@ def _provenance(movie: Movie, n_frames: int, ready: Preparation, threshold: floa
             "warnings": ready.warnings,
         },
     )
+
+
+def _fingerprint(model: Model) -> str:
+    """Identify the weights of a model."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.localizer.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _frames(block: Block, movie: Movie, ready: Preparation, device: torch.device) -> Frames:
@@ -196,6 +207,22 @@ def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
             yield block
 
 
+def _run_of(note: Path) -> str | None:
+    """Read which run a journal belongs to; None if the note is damaged."""
+    try:
+        return str(json.loads(note.read_text())["run"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        read_table(path)
+    except DenselocError:
+        return False
+    return True
+
+
 class _Journal:
     """Finished blocks on disk."""
 
@@ -203,8 +230,12 @@ class _Journal:
         self.folder = out.with_name(out.name + ".parts")
         mark = hashlib.sha256(json.dumps(asdict(provenance), sort_keys=True, default=str).encode()).hexdigest()
         note = self.folder / "run.json"
+        if self.folder.exists() and not note.exists():
+            raise OutputError(
+                f"{self.folder} is in the way and was not made by this program; move it or choose another name for the table"
+            )
         if resume and note.exists():
-            if json.loads(note.read_text()).get("run") != mark:
+            if _run_of(note) != mark:
                 raise OutputError(
                     f"{self.folder} was left by a run with another movie, model or setting; leave out --resume to begin anew"
                 )
@@ -220,14 +251,19 @@ class _Journal:
             except OutputError:
                 self.remove()
                 raise
-        self.next_frame = movie.frames[0]
-        for path in self._files():
+        self.next_frame = self._keep_whole(movie.frames[0])
+
+    def _keep_whole(self, first: int) -> int:
+        """Keep the blocks that follow one another from the first frame on and can be read; gives the next frame to localize."""
+        files = self._files()
+        for i, path in enumerate(files):
             start, stop = self._span(path)
-            if start != self.next_frame:
-                raise MovieError(
-                    f"{self.folder} lacks the block that begins at frame {self.next_frame}; leave out --resume to begin anew"
-                )
-            self.next_frame = stop
+            if start != first or not _is_readable(path):
+                for lost in files[i:]:
+                    lost.unlink()
+                break
+            first = stop
+        return first
 
     @contextmanager
     def kept(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from .data import Movie
 from .description import nearest, parse
 from .errors import CameraError, ModelError, MovieError
 from .experiment import Experiment, read_document
-from .localize import InputConditions
+from .localize import LOCALIZERS, InputConditions
 from .model_file import Model, find_model
 from .units import PixelSize, pixel_size_pair
 
@@ -56,7 +57,11 @@ class Preparation:
 
 
 def prepare(
-    movie: Movie, model: Model | None, pixel_size_nm: float | tuple[float, float] | None, camera: Camera | None
+    movie: Movie,
+    model: Model | None,
+    pixel_size_nm: float | tuple[float, float] | None,
+    camera: Camera | None,
+    method: str | None = None,
 ) -> Preparation:
     """Choose and measure what was not given.
 
@@ -69,7 +74,7 @@ def prepare(
         raise MovieError(
             f"frames of {rows} x {columns} px; expected at least {LEAST_SIDE_PX} x {LEAST_SIDE_PX}: choose a larger region"
         )
-    chosen = model or find_model(GENERAL)
+    chosen = model or _by_method(method)
     experiment = chosen.experiment
     general = serves_many(experiment)
     size = _pixel_size(movie, pixel_size_nm, None if general else experiment)
@@ -87,7 +92,7 @@ def prepare(
     if camera is None and not general:
         camera = experiment.build_camera()
     if camera is not None:
-        camera = camera.crop(*movie.roi_px)
+        camera = copy.deepcopy(camera.crop(*movie.roi_px))
     measured = _measure(movie, size, camera, None if general else experiment)
     if camera is None:
         camera = _measured_camera(measured)
@@ -100,9 +105,15 @@ def prepare(
     )
     low, high = measured.background_range
     crowd = measured.density_per_um2.value * math.pi * (2e-3 * measured.width_nm.value) ** 2
-    background = uneven_background(movie, _converter(camera)) if high > UNEVEN * max(low, 0.5) and crowd < CROWDED else None
+    background = None
+    if high > UNEVEN * max(low, 0.5) and crowd < CROWDED:
+        background = uneven_background(movie, _converter(camera), conditions.excess, conditions.noise_variance)
     lines = [f"model: {chosen.name}" + (" (chosen; --model takes another)" if model is None else "")]
     lines += [f"pixel size: {size[0]:g} x {size[1]:g} nm", f"camera: {source}", *measured.lines()]
+    if not general:
+        lines.append(
+            f"the model is made for one microscope ({_psf_in_words(experiment)}); with another PSF its positions, z above all, are wrong"
+        )
     if background is not None:
         lines.append("the background is uneven and is followed pixel by pixel")
     return Preparation(
@@ -122,9 +133,36 @@ def prepare(
     )
 
 
+def _psf_in_words(experiment: Experiment) -> str:
+    """Say the numbers of a PSF's formula."""
+    psf = experiment.psf.model_dump(exclude={"kind", "roi_px", "residual_maps"}, exclude_none=True)
+    numbers = ", ".join(f"{key} {value:.4g}" for key, value in psf.items() if isinstance(value, float))
+    return f"{experiment.psf.kind}: {numbers}"
+
+
+def _by_method(method: str | None) -> Model:
+    """Give the shipped model for ordinary 2D movies, or a localizer of another method that needs no training.
+
+    Raises:
+        DocumentError: no such method.
+        ModelError: the method must be trained first.
+    """
+    general = find_model(GENERAL)
+    if method is None or method == general.experiment.localizer.kind:
+        return general
+    section = LOCALIZERS.get(method)
+    if section.needs_training:
+        raise ModelError(
+            f"method '{method}' needs a trained model and none comes with the package; train one, then give it: --model FILE"
+        )
+    experiment = general.experiment.model_copy(update={"localizer": section()})
+    return Model(section().build(general.localizer.scales), experiment, name=method)
+
+
 def serves_many(experiment: Experiment) -> bool:
-    """Whether a model takes movies of any camera and pixel size: it was trained with various cameras and is told the conditions."""
-    return bool(experiment.camera.kind == "various" and getattr(experiment.localizer, "conditioned", False))
+    """Whether a model takes movies of any camera and pixel size: drawn with various cameras, and told the conditions or without training."""
+    told = getattr(experiment.localizer, "conditioned", not experiment.localizer.needs_training)
+    return bool(experiment.camera.kind == "various" and told)
 
 
 READ_NOISE_ELECTRONS = 1.5  # of an sCMOS camera for which none was given
@@ -233,16 +271,23 @@ def _measured_camera(measured: Conditions) -> Camera:
     return SCMOS(offset, electrons_per_count, variance_counts, quantum_efficiency=1.0)
 
 
-def uneven_background(movie: Movie, to_photons: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def uneven_background(
+    movie: Movie, to_photons: Callable[[np.ndarray], np.ndarray], excess: float = 1.0, noise_variance: float = 0.0
+) -> np.ndarray:
     """Measure the smooth background of the region in photons, (rows, columns) of the first plane."""
     rows, columns = movie.shape_px
     counts = movie.sample(max(8, min(200, (1 << 23) // (rows * columns))))[:, 0]
-    return np.maximum(background_map(to_photons(counts.astype(np.float32))), 0.05).astype(np.float32)
+    photons = to_photons(counts.astype(np.float32)) / excess  # in units whose shot noise is that of their number
+    return np.maximum(background_map(photons, noise_variance / excess**2) * excess, 0.05).astype(np.float32)
 
 
 def judge_conditions(measured: Conditions, experiment: Experiment, size: PixelSize) -> list[str]:
     """Say in plain words where a movie lies outside of what a model was trained on."""
     warnings = []
+    if abs(size[0] / size[1] - 1) > 0.05 and serves_many(experiment):
+        warnings.append(
+            f"the pixels are {size[0]:g} x {size[1]:g} nm, the model was trained on square ones: train a model for this microscope"
+        )
     side = math.sqrt(size[0] * size[1])
     low, high = experiment.training.psf_scale
     width = experiment.width_px()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from .experiment import Experiment
 from .files import check_writable
 from .localize import Decode
 from .machine import choose_device, keep_memory
-from .model_file import SUFFIX, Model, find_model, initialise_from, save_model
+from .model_file import SUFFIX, Model, find_model, initialise_from, load_model, save_model
 from .train import Progress, Trainer
 
 
@@ -60,7 +62,9 @@ def train(
         taken = initialise_from(localizer, find_model(start_from).localizer)
         if taken == 0:
             raise ModelError(f"{start_from}: none of its weights fit the localizer of the document; begin without it")
-    trainer = Trainer(localizer, document.build_simulator(localizer, chosen), document.training, chosen, checkpoint)
+    trainer = Trainer(
+        localizer, document.build_simulator(localizer, chosen), document.training, chosen, checkpoint, _mark(document, start_from)
+    )
     if resume:
         trainer.resume()
     trainer.run(report, stop=stop)
@@ -68,7 +72,14 @@ def train(
     if trainer.step >= document.training.steps:
         save_model(out, model)
         checkpoint.unlink(missing_ok=True)
+        return load_model(out)
     return model
+
+
+def _mark(document: Experiment, start_from: Path | str | None) -> str:
+    """Identify what a checkpoint belongs to."""
+    start = None if start_from is None else Path(start_from).stem
+    return hashlib.sha256(json.dumps([document.to_json(), start], sort_keys=True).encode()).hexdigest()
 
 
 def _record(trainer: Trainer, start_from: Path | str | None) -> dict[str, Any]:

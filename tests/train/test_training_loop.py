@@ -85,7 +85,7 @@ def test_nothing_to_resume(tiny_document: dict[str, Any], tmp_path: Path) -> Non
 def test_a_checkpoint_of_other_settings_is_refused(tiny_document: dict[str, Any], tmp_path: Path) -> None:
     t = trainer(tiny_document, tmp_path / "a.checkpoint")
     t.save()
-    with pytest.raises(TrainingError, match="left by a training with other settings"):
+    with pytest.raises(TrainingError, match="left by a training of another document"):
         trainer(tiny_document, tmp_path / "a.checkpoint", learning_rate=1e-4).resume()
 
 

@@ -65,6 +65,7 @@ def localize(
                 movie,
                 out,
                 model=_model(model, method),
+                method=method,
                 camera=None if camera is None else read_camera(camera),
                 threshold=threshold,
                 tile_px=tile_px,
@@ -156,6 +157,8 @@ def finish(run: Run, quiet: bool, picture: bool, page: bool) -> None:
         found = verbs.report(table.with_provenance(**vars(run.provenance)), target, image=image)
         warnings = [warning for warning in found.warnings if warning not in run.warnings]
         lines.append(f"report   {target}")
+    else:
+        lines.append("report   left out, so the model was not compared with the raw frames (denseloc report does it later)")
     if quiet:
         return
     for line in lines:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from . import options
 from .screen import Rate, Screen, clock
 from .signals import orderly_stop
-from .words import duration, number, pixel_size, say, size
+from .words import caution, duration, number, pixel_size, say, size
 
 if TYPE_CHECKING:
     from ..train import Progress
@@ -142,4 +142,8 @@ def calibrate(
     if not quiet:
         say(
             f"psf      {out}   {len(fit.photons)} beads, chi2 {fit.chi2:.2f} (by the formula alone {fit.chi2_formula:.2f}; 1 is perfect)"
+        )
+    if fit.chi2 > 2:
+        caution(
+            f"the PSF does not describe these beads (chi2 {fit.chi2:.1f}): wrong kind, camera, z step, or no bead stack; do not use it untested"
         )

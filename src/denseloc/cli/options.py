@@ -43,7 +43,7 @@ TableOut = Annotated[
     Path, _given("Table to write: .parquet, .csv (ThunderSTORM), .hdf5 (Picasso).", "--out", "-o", metavar="TABLE")
 ]
 Model = Annotated[str | None, _given("Model file, or name of a shipped one (see: denseloc models).", metavar="FILE|NAME")]
-Method = Annotated[str | None, _given("Method; so far: decode.", metavar="NAME")]
+Method = Annotated[str | None, _given("Method by its name, where no model is given (decode).", metavar="NAME")]
 FrameRange = Annotated[str | None, _given("Only frames A .. B-1, counted from 0.", metavar="A:B")]
 Planes = Annotated[
     int | None, _else("Focal planes of a frame, where they follow one another as images of the file.", "what the file says", min=1)

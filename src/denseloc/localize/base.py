@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,9 @@ class Scales:
 
 class LocalizerSettings(Section):
     """What the sections of all localizers share."""
+
+    needs_training: ClassVar[bool] = True
+    """Whether it is of use only with trained weights."""
 
     def build(self, scales: Scales) -> Localizer:
         """Make the localizer, untrained."""

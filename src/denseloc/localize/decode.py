@@ -334,13 +334,18 @@ class Decode(Localizer):
         per_frame = max(1.0, len(emitters) / len(posterior.logit))
         return -score(emitters).mean() / per_frame + error.square().mean()
 
+    @property
+    def least_probability(self) -> float:
+        """Probability from which on a localization is kept."""
+        own = 0.45 if self.settings.decoding == "position" else 0.7
+        return self.threshold or self.settings.threshold or own
+
     def decode(self, pixels: Candidates, pixel_size_nm: PixelSize | None = None) -> Localizations:
         """Turn candidate pixels into localizations."""
-        limit = self.threshold or self.settings.threshold
         if self.settings.decoding == "position":
-            found = merge_by_position(pixels, limit or 0.45, depth=0.5 if self.scales.z_unit_nm else math.inf)
+            found = merge_by_position(pixels, self.least_probability, depth=0.5 if self.scales.z_unit_nm else math.inf)
         else:
-            found = suppress_non_maxima(pixels, limit or 0.7)
+            found = suppress_non_maxima(pixels, self.least_probability)
         return to_localizations(found, pixel_size_nm or self.scales.pixel_size_nm, self.scales.z_unit_nm, self.scales.photon_unit)
 
     def stream(self, photons: Tensor, keep: tuple[int, int], field: Tensor | None = None) -> Iterator[tuple[int, PixelPosterior]]:
@@ -360,7 +365,8 @@ class Decode(Localizer):
             photons = functional.pad(photons, (0, right, 0, bottom), mode="replicate")
         whole = field if field is None else functional.pad(field[None, None], (0, right, 0, bottom), mode="replicate")[0, 0]
         batch = max(1, BATCH_PX // ((h + bottom) * (w + right)))
-        conditions = self.conditions.tensor(batch, photons.device)
+        known = self.conditions if self.settings.conditioned else self.scales.reference  # what it saw in training
+        conditions = known.tensor(batch, photons.device)
         held: Tensor | None = None  # features of the two frames before those computed next, zeros outside of the movie
         first = max(0, keep[0] - self.context)
         last = min(n, keep[1] + self.context)
@@ -401,7 +407,8 @@ class Decode(Localizer):
         for tile in tiles(frames.shape_px, tile_px, self.halo_px, self.align_px):
             part = frames.photons[:, :, tile.outer[0], tile.outer[1]]
             origin = (frames.origin_px[0] + tile.outer[0].start, frames.origin_px[1] + tile.outer[1].start)
-            field = None if frames.background is None else frames.background[tile.outer[0], tile.outer[1]]
+            uneven = frames.background if self.settings.conditioned else None
+            field = None if uneven is None else uneven[tile.outer[0], tile.outer[1]]
             for index, posterior in self.stream(part, (start - first, stop - first), field):
                 found.append(candidates(posterior, first + index, origin, tile.core_inside))
         return self.decode(Candidates.concat(found), frames.pixel_size_nm)

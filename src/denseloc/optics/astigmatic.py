@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -15,6 +15,8 @@ from .base import PSF, PSFSettings, gaussian_width, parameter
 
 class AstigmaticSettings(PSFSettings):
     """``[psf] kind = "astigmatic"``."""
+
+    tells_depth: ClassVar[bool] = True
 
     kind: Literal["astigmatic"] = "astigmatic"
     width_nm: float = Field(gt=0, description="standard deviation of each axis in its own focus")
@@ -47,7 +49,6 @@ class AstigmaticPSF(PSF):
         self.cubic = parameter(settings.cubic)
         self.quartic = parameter(settings.quartic)
         self.angle_deg = parameter(settings.angle_deg)
-        self.turned = settings.angle_deg != 0
 
     def widths_nm(self, z_nm: Tensor) -> tuple[Tensor, Tensor]:
         """Give the widths (n,) of the first and the second axis at depths z."""
@@ -59,7 +60,8 @@ class AstigmaticPSF(PSF):
         """Evaluate the formula: (n, 1, roi, roi)."""
         a, b = self.widths_nm(z_nm)
         y_nm, x_nm = self.pixel_size_nm
-        if not self.turned:
+        turns = torch.is_grad_enabled() and self.angle_deg.requires_grad
+        if not turns and float(self.angle_deg) == 0:
             return aligned(dx_px, dy_px, a * scale / x_nm, b * scale / y_nm, self.roi_px)[:, None]
         angle = torch.deg2rad(self.angle_deg)
         return rotated(dx_px, dy_px, a * scale / x_nm, b * scale / x_nm, angle, self.roi_px, y_nm / x_nm)[:, None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -51,6 +51,13 @@ class PSFSettings(Section):
         if self.residual_maps is not None and self.residual_maps.size_px != self.roi_px:
             raise ValueError(f"residual maps are {self.residual_maps.size_px} px wide, roi_px is {self.roi_px}")
         return self
+
+    tells_depth: ClassVar[bool] = False
+    """Whether depths can be told apart, so that a localizer is to find z."""
+
+    def width_in_focus_nm(self) -> float:
+        """Give the size in focus as a Gaussian standard deviation; kinds without a key ``width_nm`` say it themselves."""
+        return float(getattr(self, "width_nm"))  # noqa: B009 (a key of the kinds, not of this base)
 
     def build(self, pixel_size_nm: PixelSize) -> PSF:
         """Make the PSF for a pixel size."""

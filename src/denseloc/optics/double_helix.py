@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,6 +16,8 @@ from .base import PSF, PSFSettings, gaussian_width, parameter
 
 class DoubleHelixSettings(PSFSettings):
     """``[psf] kind = "double_helix"``."""
+
+    tells_depth: ClassVar[bool] = True
 
     kind: Literal["double_helix"] = "double_helix"
     roi_px: int = Field(25, ge=5, le=101, description="pixels across the patch on which the PSF is drawn; odd")

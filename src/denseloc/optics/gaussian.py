@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -54,6 +55,10 @@ class TwoGaussianSettings(PSFSettings):
     width_2_nm: float = Field(gt=0, description="standard deviation of the second Gaussian, before the softplus factor")
     weight_1: float = Field(0.7, ge=0, le=1, description="share of the first Gaussian")
     z_unit_nm: float = Field(300.0, gt=0, description="nm per unit of the latent Z in 1 + softplus(Z)")
+
+    def width_in_focus_nm(self) -> float:
+        """Give the size of the narrower Gaussian at Z = 0."""
+        return (1 + math.log(2)) * min(self.width_1_nm, self.width_2_nm)
 
     def build(self, pixel_size_nm: PixelSize) -> TwoGaussianPSF:
         """Make the PSF for a pixel size."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -15,6 +15,8 @@ from .base import PSF, PSFSettings, gaussian_width, parameter
 
 class MultiplaneSettings(PSFSettings):
     """``[psf] kind = "multiplane"``; two planes make a biplane, four a quad-plane microscope."""
+
+    tells_depth: ClassVar[bool] = True
 
     kind: Literal["multiplane"] = "multiplane"
     width_nm: float = Field(gt=0, description="standard deviation in focus")

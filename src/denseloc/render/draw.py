@@ -59,7 +59,7 @@ def render(
         field_nm: (height, width) of the picture's region. None takes the rest of the camera field after ``origin_nm`` from the
             provenance, else the region that holds all localizations; the latter needs a table or a sequence of tables, which can
             be read twice.
-        origin_nm: (y, x) of the region's outer corner; None takes (0, 0), or the corner of the localizations where the field is
+        origin_nm: (y, x) of the region's outer corner; None takes (0, 0), or the corner of localizations below zero where the field is
             not known.
         max_pixels: refuse larger pictures.
 
@@ -133,7 +133,7 @@ def _region(
             "the camera field is not known from the table; give the region of the picture as field_nm = (height, width)"
         )
     low, high = np.min([box[0] for box in boxes], axis=0), np.max([box[1] for box in boxes], axis=0)
-    corner = (float(low[0]), float(low[1])) if origin_nm is None else origin_nm
+    corner = (min(0.0, float(low[0])), min(0.0, float(low[1]))) if origin_nm is None else origin_nm
     # the far edge itself lies outside of the last pixel, so a part in 1e9 more keeps the outermost localization
     return _Region(corner, (float(high[0] - corner[0]) * (1 + 1e-9) + 1e-6, float(high[1] - corner[1]) * (1 + 1e-9) + 1e-6))
 

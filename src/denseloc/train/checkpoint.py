@@ -28,6 +28,7 @@ def save_checkpoint(path: Path, trainer: Trainer) -> None:
             tensors |= {f"optimizer.{i}.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
     tensors["generator"] = trainer.generator.get_state()
     notes: dict[str, Any] = {name: getattr(trainer, name) for name in NUMBERS}
+    notes["mark"] = trainer.mark
     notes["settings"] = trainer.settings.model_dump(mode="json")
     with replacing(path) as temporary:
         save_file(
@@ -47,8 +48,8 @@ def load_checkpoint(path: Path, trainer: Trainer) -> bool:
         with safe_open(path, "pt") as file:
             notes = json.loads((file.metadata() or {}).get("denseloc", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if notes.get("settings") != trainer.settings.model_dump(mode="json"):
-            raise TrainingError(f"{path} was left by a training with other settings; remove it or choose another output")
+        if notes.get("settings") != trainer.settings.model_dump(mode="json") or notes.get("mark") != trainer.mark:
+            raise TrainingError(f"{path} was left by a training of another document; remove it or choose another output")
         for part, module in (("localizer", trainer.localizer), ("averaged", trainer.averaged)):
             module.load_state_dict({k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")})
         for i, optimizer in enumerate(trainer.optimizers):

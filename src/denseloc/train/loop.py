@@ -74,6 +74,7 @@ class Trainer:
         settings: the schedule.
         device: where to train.
         checkpoint: file for stopping and going on; None for none.
+        mark: identity of the document and of the first weights; a checkpoint of another mark is refused.
     """
 
     def __init__(
@@ -83,10 +84,11 @@ class Trainer:
         settings: TrainingSettings,
         device: torch.device | str = "cpu",
         checkpoint: Path | None = None,
+        mark: str = "",
     ) -> None:
         self.device = torch.device(device)
         self.localizer = localizer.to(self.device)
-        self.simulator, self.settings, self.checkpoint = simulator, settings, checkpoint
+        self.simulator, self.settings, self.checkpoint, self.mark = simulator, settings, checkpoint, mark
         self.generator = torch.Generator(self.device).manual_seed(settings.seed)
         self.optimizers = self._optimizers()
         self.averaged = copy.deepcopy(localizer)

@@ -27,7 +27,7 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         parameters: weights (out, in, ...).
-        lr: step as a fraction of the weights' own scale.
+        lr: size of a step: the spectral norm of the change of a matrix (times sqrt(out / in) where out is larger).
         momentum: Nesterov momentum.
         weight_decay: decoupled decay per unit of lr.
     """
@@ -43,7 +43,9 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is None:
                     continue
                 state = self.state[weight]
-                velocity = state.setdefault("velocity", torch.zeros_like(weight))
+                if "velocity" not in state:
+                    state["velocity"] = torch.zeros_like(weight)
+                velocity = state["velocity"]
                 velocity.lerp_(weight.grad, 1 - group["momentum"])
                 update = weight.grad.lerp(velocity, group["momentum"])
                 matrix = orthogonal(update.flatten(1))

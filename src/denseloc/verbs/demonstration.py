@@ -15,7 +15,7 @@ from .assessment import evaluate
 from .picture import render
 from .reporting import Report, report
 
-MODEL = "astigmatic"
+MODEL = "astigmatic-demo"
 MOVIE = "demo.tif"
 TRUTH = "demo.truth.csv"
 
