@@ -28,7 +28,7 @@ from denseloc.data import Localizations
 from denseloc.evaluate import assess, find_offset, remove_offset
 from denseloc.experiment import Experiment
 from denseloc.formats import read_table
-from denseloc.model_file import load_model
+from denseloc.model_file import Model, find_model, load_model
 from denseloc.pipeline import localize
 from denseloc.train import Progress
 from denseloc.training import train
@@ -98,11 +98,12 @@ def train_model(name: str, args: argparse.Namespace) -> None:
     """Train one model unless its file is there; goes on where it was interrupted."""
     folder = args.out
     file = folder / f"{name}.safetensors"
-    if file.exists():
+    if file.exists() and not args.again:
         return
     experiment = document(name, fit_psf(name[:2], args.data, folder), args.preset, args.steps)
     parent = None if args.preset == "paper" else MODELS[name]
     start = folder / f"{parent}.safetensors" if parent in MODELS else parent
+    start = file if file.exists() else start
     began = time.monotonic()
 
     def report(progress: Progress) -> None:
@@ -150,7 +151,17 @@ def evaluate_movie(movie: str, args: argparse.Namespace) -> dict[str, Any]:
     tried = [marks(table.select((table.probability > p) & (sigma < s))) for p, s in limits]
     best = {t: max(range(len(tried)), key=lambda i: tried[i][f"E_{t}"]) for t in ("all", "p25")}
     filtered = {key: tried[best["all" if key.endswith("all") else "p25"]][key] for key in tried[0]}
-    return {"fixed": fixed, "filtered": filtered, "training": {k: v for k, v in model.record.items() if k != "history"}}
+    training = {k: v for k, v in model.record.items() if k != "history"} | {"total_minutes": round(minutes(model), 1)}
+    return {"fixed": fixed, "filtered": filtered, "training": training}
+
+
+def minutes(model: Model) -> float:
+    """Give the minutes of training of a model and of those that it began with, on the threads of its record."""
+    parent = MODELS.get(model.name)
+    if "total_seconds" in model.record or parent is None or model.record.get("started_from") is None:
+        return float(model.record.get("total_seconds", model.record["seconds"])) / 60
+    file = Path("runs/challenge") / f"{parent}.safetensors"
+    return float(model.record["seconds"]) / 60 + minutes(load_model(file) if parent in MODELS else find_model(parent))
 
 
 def evaluate_all(args: argparse.Namespace) -> None:
@@ -176,7 +187,7 @@ def evaluate_all(args: argparse.Namespace) -> None:
         texts = [f"{x:6.1f} {y:6.1f}" for x, y in zip(columns[::2], columns[1::2], strict=True)]
         axial = f"{f['axial_all']:.0f}" if f["axial_all"] else "-"
         errors = f"{f['jaccard_all']:.1f} / {f['lateral_all']:.1f} / {axial}"
-        print(f"{movie:9s} {' '.join(texts)}  {way:4.2f}   {errors}   {t.get('seconds', 0) / 60:.0f} min", flush=True)
+        print(f"{movie:9s} {' '.join(texts)}  {way:4.2f}   {errors}   {t['total_minutes']:.0f} min", flush=True)
         row = f"E {f['E_all']:.1f} / {f['E_p25']:.1f} (all / brighter three quarters); Spliner {spliner['all']:.1f} / {spliner['p25']:.1f}"
         summary.append(
             (
@@ -198,6 +209,7 @@ def main() -> None:
     parser.add_argument("--preset", choices=PRESETS, default="small")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--again", action="store_true", help="train models that are there for as many steps again")
     parser.add_argument("--only", choices=["train", "evaluate"])
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

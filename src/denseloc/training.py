@@ -57,9 +57,11 @@ def train(
     localizer = document.build_localizer()
     if not isinstance(localizer, Decode):
         raise TrainingError(f"a localizer of kind '{document.localizer.kind}' needs no training")
-    taken = 0
+    spent_before = 0.0
     if start_from is not None:
-        taken = initialise_from(localizer, find_model(start_from).localizer)
+        parent = find_model(start_from)
+        spent_before = float(parent.record.get("total_seconds", parent.record.get("seconds", 0.0)))
+        taken = initialise_from(localizer, parent.localizer)
         if taken == 0:
             raise ModelError(f"{start_from}: none of its weights fit the localizer of the document; begin without it")
     trainer = Trainer(
@@ -68,7 +70,7 @@ def train(
     if resume:
         trainer.resume()
     trainer.run(report, stop=stop)
-    model = Model(localizer.cpu().eval(), document, _record(trainer, start_from), out.stem)
+    model = Model(localizer.cpu().eval(), document, _record(trainer, start_from, spent_before), out.stem)
     if trainer.step >= document.training.steps:
         save_model(out, model)
         checkpoint.unlink(missing_ok=True)
@@ -82,10 +84,11 @@ def _mark(document: Experiment, start_from: Path | str | None) -> str:
     return hashlib.sha256(json.dumps([document.to_json(), start], sort_keys=True).encode()).hexdigest()
 
 
-def _record(trainer: Trainer, start_from: Path | str | None) -> dict[str, Any]:
+def _record(trainer: Trainer, start_from: Path | str | None, spent_before: float) -> dict[str, Any]:
     return {
         "steps": trainer.step,
         "seconds": round(trainer.seconds, 1),
+        "total_seconds": round(spent_before + trainer.seconds, 1),
         "simulation_share": round(trainer.simulating / max(trainer.seconds, 1e-9), 4),
         "device": torch.cuda.get_device_name(trainer.device)
         if trainer.device.type == "cuda"

@@ -160,7 +160,7 @@ class _Fit:
     def run(self, psf: PSF, steps: int, rate: float) -> float:
         """Maximise the likelihood over beads and PSF; gives chi2 per pixel."""
         for name, value in psf.named_parameters():
-            if name == "angle_deg" and float(value) == 0:  # axes along the pixels stay so, which is also far quicker
+            if name == "angle_deg" and float(value.detach()) == 0:  # axes along the pixels stay so, which is also far quicker
                 value.requires_grad_(False)
         natural = [p for n, p in psf.named_parameters() if n != "maps" and p.requires_grad]
         scale = [max(1.0, abs(float(p.detach().abs().max()))) for p in natural]

@@ -61,7 +61,7 @@ class AstigmaticPSF(PSF):
         a, b = self.widths_nm(z_nm)
         y_nm, x_nm = self.pixel_size_nm
         turns = torch.is_grad_enabled() and self.angle_deg.requires_grad
-        if not turns and float(self.angle_deg) == 0:
+        if not turns and float(self.angle_deg.detach()) == 0:
             return aligned(dx_px, dy_px, a * scale / x_nm, b * scale / y_nm, self.roi_px)[:, None]
         angle = torch.deg2rad(self.angle_deg)
         return rotated(dx_px, dy_px, a * scale / x_nm, b * scale / x_nm, angle, self.roi_px, y_nm / x_nm)[:, None]
