@@ -52,7 +52,7 @@ def write_movie(path: Path, frames: int) -> None:
 
 def peak(movie: Path, out: Path) -> tuple[float, float]:
     """Run the command; peak resident memory in MB and seconds."""
-    command = [sys.executable, "-m", "denseloc.cli", "localize", str(movie), "-o", str(out), "--pixel-size-nm", "100"]
+    command = [sys.executable, "-m", "denseloc", "localize", str(movie), "-o", str(out), "--pixel-size-nm", "100"]
     began = time.perf_counter()
     process = subprocess.Popen([*command, "--no-picture", "--no-report"], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

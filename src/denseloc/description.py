@@ -124,7 +124,8 @@ def explain(error: ValidationError, section: type[Section]) -> str:
         reason = reason[:1].lower() + reason[1:]
         text = f"'{where}': {reason}" if where else reason
         if not isinstance(first.get("input"), (Mapping, Section)) and where:
-            text += f" (found {first['input']!r})"
+            found = repr(first["input"])
+            text += f" (found {found if len(found) <= 60 else found[:57] + '...'})"
     more = len(details) - 1
     return text + (f" (and {more} more mistake{'s' if more > 1 else ''})" if more else "")
 

@@ -180,7 +180,7 @@ def read_document(path: Path | str) -> dict[str, Any]:
     is_json = path.suffix.lower() == ".json"
     try:
         values = json.loads(text) if is_json else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DocumentError(f"{path} is not valid {'JSON' if is_json else 'TOML'}: {error}") from None
     if not isinstance(values, dict):
         raise DocumentError(f"{path} holds {type(values).__name__}, expected keys and values; give a document")

@@ -58,6 +58,35 @@ def replacing(path: Path | str) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def alone(path: Path | str) -> Iterator[None]:
+    """Hold a lock on a target while it is being made, so that two runs do not mix; without effect where the system has no such locks.
+
+    Raises:
+        OutputError: another run holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    target = Path(os.path.realpath(path))
+    lock = target.with_name(f".{target.name}.lock")
+    try:
+        handle = lock.open("w")
+    except OSError as error:
+        raise OutputError(f"{path}: {_reason(error)}") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"{path} is being written by another run; wait for it, or choose another name") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def _mode(target: Path) -> int:
     """Give the permissions that the target has, or that a new file would have."""
     if target.exists():

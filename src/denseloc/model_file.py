@@ -73,6 +73,8 @@ def load_model(path: Path | str) -> Model:
         raise ModelError(
             f"{path} is damaged or not a model file ({str(error).splitlines()[0]}); train it again or fetch it anew"
         ) from None
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise ModelError(f"{path} holds weights that are not finite; train it again or fetch it anew")
     if text is None:
         raise ModelError(f"{path} holds tensors but no denseloc document; give a model made by 'denseloc train'")
     try:

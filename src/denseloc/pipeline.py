@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from . import __version__
 from .camera import Camera
 from .data import Block, Frames, Localizations, Movie, Provenance
 from .errors import DenselocError, Interrupted, ModelError, OutputError
-from .files import check_writable, replacing
+from .files import alone, check_writable, replacing
 from .formats import open_movie, read_table, table_suffixes, write_table
 from .machine import choose_device, keep_memory
 from .model_file import Model, find_model
@@ -31,6 +32,7 @@ from .preparation import Preparation, prepare
 
 BLOCK_PX = 1 << 22  # pixels of a block of frames: some seconds of work, some tens of MB
 MAX_BLOCK = 512
+BLOCK_NAME = re.compile(r"\d{10}-\d{10}-\d+")  # start, stop, rows
 
 
 @dataclass(frozen=True)
@@ -135,24 +137,25 @@ def localize(
     localizer.conditions, localizer.threshold = ready.conditions, threshold
     ready.camera.to(chosen)  # prepare() has made a copy
     provenance = _provenance(movie, whole.frames[1], ready, threshold)
-    journal = _Journal(out, provenance, movie, resume)
-    with journal.kept():
-        n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, movie.n_planes * movie.shape_px[0] * movie.shape_px[1])))
-        found = journal.rows()
-        for block in _ahead(movie.blocks(n, localizer.context, start=journal.next_frame)):
-            table = localizer(_frames(block, movie, ready, chosen), (block.start, block.stop), tile_px)
-            journal.add(table, block.start, block.stop)
-            found += len(table)
-            report(Progress(block.stop - movie.frames[0], movie.n_frames, found, time.monotonic() - started))
-            signal = stop()
-            if signal and block.stop < movie.frames[1]:
-                raise Interrupted(
-                    f"stopped after frame {block.stop - 1} of {movie.frames[1] - 1}; finished blocks are in {journal.folder.name}, "
-                    "the same command with --resume goes on",
-                    128 + signal,
-                )
-        rows = write_table(out, journal.parts(), provenance)
-    journal.remove()
+    with alone(out):
+        journal = _Journal(out, provenance, movie, resume)
+        with journal.kept():
+            n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, movie.n_planes * movie.field_px[0] * movie.field_px[1])))
+            found = journal.rows()
+            for block in _ahead(movie.blocks(n, localizer.context, start=journal.next_frame)):
+                table = localizer(_frames(block, movie, ready, chosen), (block.start, block.stop), tile_px)
+                journal.add(table, block.start, block.stop)
+                found += len(table)
+                report(Progress(block.stop - movie.frames[0], movie.n_frames, found, time.monotonic() - started))
+                signal = stop()
+                if signal and block.stop < movie.frames[1]:
+                    raise Interrupted(
+                        f"stopped after frame {block.stop - 1} of {movie.frames[1] - 1}; finished blocks are in {journal.folder.name}, "
+                        "the same command with --resume goes on",
+                        128 + signal,
+                    )
+            rows = write_table(out, journal.parts(), provenance)
+        journal.remove()
     return Run(out, rows, movie.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance)
 
 
@@ -251,14 +254,14 @@ class _Journal:
             except OutputError:
                 self.remove()
                 raise
-        self.next_frame = self._keep_whole(movie.frames[0])
+        self.next_frame = self._keep_whole(*movie.frames)
 
-    def _keep_whole(self, first: int) -> int:
+    def _keep_whole(self, first: int, last: int) -> int:
         """Keep the blocks that follow one another from the first frame on and can be read; gives the next frame to localize."""
         files = self._files()
         for i, path in enumerate(files):
             start, stop = self._span(path)
-            if start != first or not _is_readable(path):
+            if start != first or stop > last or not _is_readable(path):
                 for lost in files[i:]:
                     lost.unlink()
                 break
@@ -279,7 +282,7 @@ class _Journal:
             raise
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9]*.parquet"))
+        return sorted(path for path in self.folder.glob("*.parquet") if BLOCK_NAME.fullmatch(path.stem))
 
     @staticmethod
     def _span(path: Path) -> tuple[int, int]:

@@ -214,14 +214,19 @@ def parse_camera(text: str) -> Camera:
             raise CameraError(
                 f"--camera: '{entry.strip()}'{nearest(key, names)}; expected key=value with keys {', '.join(sorted(names))}"
             )
+        if names[key] in values:
+            raise CameraError(f"--camera: {key} stands twice; give it once")
         try:
             values[names[key]] = value if key == "kind" else float(value)
         except ValueError:
             raise CameraError(f"--camera: {key} = '{value}'; expected a number") from None
     em_gain = values.get("em_gain", 1.0)
     kind = values.pop("kind", "emccd" if em_gain != 1.0 else "scmos")
+    if kind == "various":
+        raise CameraError("--camera: 'various' is for training; give the camera of this movie, as kind=emccd or kind=scmos")
     if kind == "scmos":
-        values.pop("em_gain", None)
+        if values.pop("em_gain", 1.0) != 1.0:
+            raise CameraError("--camera: an sCMOS has no em_gain; leave it out, or say kind=emccd")
         values.setdefault("read_noise_electrons", READ_NOISE_ELECTRONS)
     built: Camera = parse(CAMERAS.get(kind), {"kind": kind, **values}, "--camera").build()
     return built

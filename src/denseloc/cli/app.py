@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from inspect import cleandoc
@@ -69,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what stands after ``denseloc``; None takes those of the process.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: note(str(message))
         try:
@@ -83,12 +89,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return complain("aborted at once", error.exit_code)
         except MemoryError:
             return complain(OUT_OF_MEMORY, 2)
-        except RuntimeError as error:
-            if "out of memory" not in str(error) and "allocate memory" not in str(error):
-                raise
-            return complain(OUT_OF_MEMORY, 2)
         except OSError as error:
             return complain(_explained(error), 2)
+        except Exception as error:
+            if "out of memory" in str(error) or "allocate memory" in str(error):
+                return complain(OUT_OF_MEMORY, 2)
+            if os.environ.get("DENSELOC_DEBUG"):
+                raise
+            text = " ".join(str(error).split())[:200]
+            return complain(
+                f"unexpected: {type(error).__name__}: {text}\nplease report this; DENSELOC_DEBUG=1 shows where it came from", 2
+            )
     if code == 130:
         return complain("aborted", 130)
     return code if isinstance(code, int) else 0

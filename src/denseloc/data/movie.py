@@ -115,7 +115,9 @@ class Movie:
         if counts.ndim == 3:
             counts = counts[:, None]
         y0, x0, height, width = self.roi_px
-        return counts[:, :, y0 : y0 + height, x0 : x0 + width]
+        if (height, width) == tuple(counts.shape[-2:]):
+            return counts
+        return counts[:, :, y0 : y0 + height, x0 : x0 + width].copy()  # a view would keep the whole frames alive
 
     def blocks(self, n: int, overlap: int = 0, start: int | None = None) -> Iterator[Block]:
         """Walk over the movie in blocks of n frames, each with up to ``overlap`` context frames on both sides (inside the range in use)."""

@@ -83,6 +83,8 @@ def open_movie(path: Path | str, allow_truncated: bool = False) -> Movie:
     path = Path(path)
     if not path.exists():
         raise MovieError(f"{path}: no such file or folder{_neighbour(path)}; check the path")
+    if not path.is_file() and not path.is_dir():
+        raise MovieError(f"{path} is neither a file nor a folder; give a movie")
     suffix = path.suffix.lower()
     known = {s: one for one in MOVIE_FORMATS for s in one.suffixes}
     if not path.is_dir() and suffix not in known:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from ..description import Range, Section
@@ -41,6 +41,13 @@ class TrainingSettings(Section):
     psf_scale: Range = Field((1.0, 1.0), description="range of a factor on the PSF's size, drawn for each window")
     lone_fraction: float = Field(0.05, ge=0, le=1, description="windows trained without neighbouring frames")
     seed: int = 0
+
+    @field_validator("psf_scale")
+    @classmethod
+    def _in_order(cls, value: Range) -> Range:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("must run from low to high, both above 0")
+        return value
 
 
 @dataclass
