@@ -137,7 +137,7 @@ def _psf_in_words(experiment: Experiment) -> str:
     """Say the numbers of a PSF's formula."""
     psf = experiment.psf.model_dump(exclude={"kind", "roi_px", "residual_maps"}, exclude_none=True)
     numbers = ", ".join(f"{key} {value:.4g}" for key, value in psf.items() if isinstance(value, float))
-    return f"{experiment.psf.kind}: {numbers}"
+    return f"{experiment.psf.kind} PSF, {numbers}"
 
 
 def _by_method(method: str | None) -> Model:
