@@ -13,6 +13,7 @@ import torch
 
 import denseloc.kernels
 from denseloc.kernels.gaussian_pixel import naive as gaussian_pixel
+from denseloc.kernels.gaussian_pixel import numba_cpu as gaussian_pixel_fast
 from denseloc.kernels.map_interpolation import naive as maps_naive
 from denseloc.kernels.map_interpolation import numba_cpu as maps_fast
 from denseloc.kernels.merge import naive as merge_naive
@@ -187,3 +188,22 @@ def test_the_quadrature_of_turned_gaussians_is_as_good_as_it_says(width: float, 
     exact = gaussian_pixel.aligned(dx, dy, a, 1.5 * a, 11)
     turned = gaussian_pixel.rotated(dx, dy, 1.5 * a, a, torch.tensor(np.pi / 2), 11)
     assert (turned - exact).abs().max() < error * exact.max()
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 2e-8), (torch.float32, 5e-7)])
+@pytest.mark.parametrize("aspect", [1.0, 1.3, 0.6])
+@pytest.mark.parametrize("size", [5, 7, 27])
+@pytest.mark.parametrize("angle", [0.0, 0.8, -0.35, np.pi / 2])
+def test_turned_gaussians_fast_are_the_definition(dtype: torch.dtype, error: float, aspect: float, size: int, angle: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    n = 120
+    dx, dy = torch.rand(2, n, generator=generator, dtype=dtype) - 0.5
+    dx[:4], dy[:4] = torch.tensor([-0.5, 0.5, 0.0, 0.5], dtype=dtype), torch.tensor([0.5, 0.5, 0.0, -0.5], dtype=dtype)
+    a, b = 0.4 * 20 ** torch.rand(2, n, generator=generator, dtype=dtype)  # 0.4 to 8 px
+    a[4:6] = 0.01  # far narrower than any PSF, beside a wide axis and a narrow one
+    b[5] = 0.01
+    expected = gaussian_pixel.rotated(dx, dy, a, b, torch.tensor(angle, dtype=dtype), size, aspect)
+    found = torch.full((n, size, size), torch.nan, dtype=dtype)
+    gaussian_pixel_fast.rotated(dx.numpy(), dy.numpy(), a.numpy(), b.numpy(), angle, aspect, found.numpy())
+    peak = aspect / (2 * np.pi * a * b)
+    assert ((found - expected).abs().amax((1, 2)) / peak).max() < error

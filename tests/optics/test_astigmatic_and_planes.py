@@ -48,6 +48,19 @@ def test_an_angle_of_nearly_zero_is_the_aligned_formula() -> None:
     torch.testing.assert_close(turned, aligned, rtol=0, atol=2e-5)
 
 
+def test_a_turned_psf_has_its_derivatives_without_gradients_too() -> None:
+    settings = AstigmaticSettings(width_nm=125, focus_a_nm=250, focus_b_nm=-250, depth_nm=350, angle_deg=40)
+    psf, offset, z = settings.build((130.0, 100.0)), torch.tensor([[0.3, -0.2], [-0.4, 0.1]]), torch.tensor([100.0, -200.0])
+    expected, expected_slopes = psf.with_derivatives(offset, z)
+    with torch.no_grad():
+        found, slopes = psf.with_derivatives(offset, z)
+        drawn = psf(offset, z)
+    torch.testing.assert_close(drawn, expected, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(slopes, expected_slopes)
+    assert slopes.abs().amax((0, 2, 3, 4)).min() > 1e-5
+
+
 def test_the_first_axis_lies_along_the_angle() -> None:
     psf = AstigmaticSettings(width_nm=120, focus_a_nm=-300, focus_b_nm=300, depth_nm=300, angle_deg=45).build((100.0, 100.0))
     image = psf(torch.zeros(1, 2), torch.tensor([300.0])).detach()[0, 0]  # far from the first axis' focus: long along +x +y

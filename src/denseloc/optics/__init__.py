@@ -6,9 +6,18 @@ from .base import PSF, PSFSettings, ResidualMaps
 from .double_helix import DoubleHelixPSF, DoubleHelixSettings
 from .gaussian import GaussianPSF, GaussianSettings, TwoGaussianPSF, TwoGaussianSettings
 from .multiplane import MultiplanePSF, MultiplaneSettings
+from .pupil import PupilPSF, PupilSettings
+from .spline import SplinePSF, SplineSettings
 
 PSFS: Shelf[PSFSettings] = Shelf(
-    "PSF", GaussianSettings, TwoGaussianSettings, AstigmaticSettings, DoubleHelixSettings, MultiplaneSettings
+    "PSF",
+    GaussianSettings,
+    TwoGaussianSettings,
+    AstigmaticSettings,
+    DoubleHelixSettings,
+    MultiplaneSettings,
+    PupilSettings,
+    SplineSettings,
 )
 
 __all__ = [
@@ -23,7 +32,11 @@ __all__ = [
     "MultiplanePSF",
     "MultiplaneSettings",
     "PSFSettings",
+    "PupilPSF",
+    "PupilSettings",
     "ResidualMaps",
+    "SplinePSF",
+    "SplineSettings",
     "TwoGaussianPSF",
     "TwoGaussianSettings",
 ]

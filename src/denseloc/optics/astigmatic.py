@@ -7,8 +7,9 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
-from ..kernels.gaussian_pixel.naive import aligned, rotated
+from ..kernels.gaussian_pixel import naive
 from ..units import PixelSize
 from .base import PSF, PSFSettings, gaussian_width, parameter
 
@@ -62,6 +63,17 @@ class AstigmaticPSF(PSF):
         y_nm, x_nm = self.pixel_size_nm
         turns = torch.is_grad_enabled() and self.angle_deg.requires_grad
         if not turns and float(self.angle_deg.detach()) == 0:
-            return aligned(dx_px, dy_px, a * scale / x_nm, b * scale / y_nm, self.roi_px)[:, None]
+            return naive.aligned(dx_px, dy_px, a * scale / x_nm, b * scale / y_nm, self.roi_px)[:, None]
+        return self._turned(dx_px, dy_px, a * scale / x_nm, b * scale / x_nm, y_nm / x_nm)[:, None]
+
+    def _turned(self, dx_px: Tensor, dy_px: Tensor, a_px: Tensor, b_px: Tensor, aspect: float) -> Tensor:
         angle = torch.deg2rad(self.angle_deg)
-        return rotated(dx_px, dy_px, a * scale / x_nm, b * scale / x_nm, angle, self.roi_px, y_nm / x_nm)[:, None]
+        slopes = torch.is_grad_enabled() or any(unpack_dual(t).tangent is not None for t in (dx_px, a_px))  # backward, forward
+        if slopes or a_px.device.type != "cpu" or a_px.dtype != torch.float32:
+            return naive.rotated(dx_px, dy_px, a_px, b_px, angle, self.roi_px, aspect)
+        from ..kernels.gaussian_pixel import numba_cpu
+
+        patches = torch.empty(len(a_px), self.roi_px, self.roi_px)
+        dx, dy, a, b = (t.contiguous().numpy() for t in (dx_px, dy_px, a_px, b_px))
+        numba_cpu.rotated(dx, dy, a, b, float(angle), aspect, patches.numpy())
+        return patches

@@ -102,6 +102,26 @@ class PSF(nn.Module, ABC):
         patches = self.shape(dx, dy, z_nm, torch.ones_like(dx) if scale is None else scale)
         return patches if self.maps is None else self._add_maps(patches, dx, dy, z_nm)
 
+    def with_derivatives(self, offset_px: Tensor, z_nm: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw emitters together with the derivatives by position, for fits and bounds.
+
+        Args:
+            offset_px: (n, 2) as for `forward`.
+            z_nm: (n,) depth.
+
+        Returns:
+            (n, planes, roi, roi) fractions, and (n, 3, planes, roi, roi) their derivatives by dx (per px), dy (per px) and z (per nm).
+        """
+
+        def draw(position: Tensor) -> Tensor:
+            return self(position[:, :2], position[:, 2])
+
+        position = torch.cat((offset_px, z_nm[:, None]), 1)
+        axes = torch.eye(3, dtype=position.dtype, device=position.device)
+        with torch.enable_grad():  # without, the maps would take the way that knows no derivatives
+            rows = [torch.func.jvp(draw, (position,), (axis.expand_as(position),)) for axis in axes]
+        return rows[0][0].detach(), torch.stack([row[1].detach() for row in rows], dim=1)
+
     @abstractmethod
     def shape(self, dx_px: Tensor, dy_px: Tensor, z_nm: Tensor, scale: Tensor) -> Tensor:
         """Evaluate the formula alone, without maps: (n, planes, roi, roi)."""

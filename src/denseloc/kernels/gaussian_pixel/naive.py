@@ -9,8 +9,8 @@ from torch import Tensor
 
 # Gauss-Legendre points and weights on [-0.5, 0.5]: integrates a Gaussian over a pixel to 1e-4 of its peak at a width of 0.6 px and to 1e-5
 # from 1 px on.
-_POINTS = (-0.5 * math.sqrt(0.6), 0.0, 0.5 * math.sqrt(0.6))
-_WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
+POINTS = (-0.5 * math.sqrt(0.6), 0.0, 0.5 * math.sqrt(0.6))
+WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
 
 
 def line_integrals(centre_px: Tensor, width_px: Tensor, size: int) -> Tensor:
@@ -47,8 +47,8 @@ def rotated(
     """
     half = size // 2
     pixel = torch.arange(-half, half + 1, device=dx_px.device, dtype=dx_px.dtype)
-    points = torch.tensor(_POINTS, device=dx_px.device, dtype=dx_px.dtype)
-    weights = torch.tensor(_WEIGHTS, device=dx_px.device, dtype=dx_px.dtype)
+    points = torch.tensor(POINTS, device=dx_px.device, dtype=dx_px.dtype)
+    weights = torch.tensor(WEIGHTS, device=dx_px.device, dtype=dx_px.dtype)
     grid = (pixel[:, None] + points).reshape(-1)
     x = (grid - dx_px[:, None])[:, None, :]
     y = aspect * (grid - dy_px[:, None])[:, :, None]

@@ -1,0 +1,60 @@
+"""Likelihood of spots in windows: objective, gradient and Fisher matrix for one emitter and a background each.
+
+`naive.py` defines the operations; `numba_cpu.py` is the fast one, imported (and compiled) at first use. The functions here take the fast one
+for tensors on the CPU and the definition elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import naive
+
+
+def score(
+    counts: Tensor,
+    dark: Tensor,
+    which: Tensor,
+    values: Tensor,
+    slopes: Tensor,
+    row: Tensor,
+    column: Tensor,
+    photons: Tensor,
+    background: Tensor,
+    gain: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Score patches against windows; arguments and result as in `naive.score`."""
+    arguments = (counts, dark, which, values, slopes, row, column, photons, background)
+    if counts.device.type != "cpu":
+        return naive.score(*arguments, gain)
+    from . import numba_cpu
+
+    arrays: list[Any] = [*(a.contiguous().numpy() for a in arguments), float(gain)]
+    objective, gradient, fisher = numba_cpu.score(*arrays)
+    return torch.from_numpy(objective), torch.from_numpy(gradient), torch.from_numpy(fisher)
+
+
+def score_aligned(
+    counts: Tensor,
+    dark: Tensor,
+    which: Tensor,
+    position: Tensor,
+    width: Tensor,
+    growth: Tensor,
+    photons: Tensor,
+    background: Tensor,
+    gain: float,
+    n_slopes: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Score Gaussians aligned with the pixels against windows; arguments and result as in `naive.score_aligned`."""
+    arguments = (counts, dark, which, position, width, growth, photons, background)
+    if counts.device.type != "cpu":
+        return naive.score_aligned(*arguments, gain, n_slopes)
+    from . import numba_cpu
+
+    arrays: list[Any] = [*(a.contiguous().numpy() for a in arguments), float(gain), n_slopes]
+    objective, gradient, fisher = numba_cpu.score_aligned(*arrays)
+    return torch.from_numpy(objective), torch.from_numpy(gradient), torch.from_numpy(fisher)

@@ -1,0 +1,23 @@
+"""Phase masks for the pupil, one file a kind."""
+
+from ...description import Shelf
+from .array import ArrayMaskSettings
+from .astigmatism import AstigmatismSettings
+from .base import MaskSettings
+from .double_helix import DoubleHelixMaskSettings
+from .saddle_point import SaddlePointSettings
+from .tetrapod import TetrapodSettings
+
+MASKS: Shelf[MaskSettings] = Shelf(
+    "mask", TetrapodSettings, SaddlePointSettings, DoubleHelixMaskSettings, AstigmatismSettings, ArrayMaskSettings
+)
+
+__all__ = [
+    "MASKS",
+    "ArrayMaskSettings",
+    "AstigmatismSettings",
+    "DoubleHelixMaskSettings",
+    "MaskSettings",
+    "SaddlePointSettings",
+    "TetrapodSettings",
+]
