@@ -14,7 +14,7 @@ import torch
 from .errors import ModelError, OutputError, TrainingError
 from .experiment import Experiment
 from .files import check_writable
-from .localize import Decode
+from .localize import TrainableLocalizer
 from .machine import choose_device, keep_memory
 from .model_file import SUFFIX, Model, find_model, initialise_from, load_model, save_model
 from .train import Progress, Trainer
@@ -55,7 +55,7 @@ def train(
     keep_memory()
     chosen = choose_device(device)
     localizer = document.build_localizer()
-    if not isinstance(localizer, Decode):
+    if not isinstance(localizer, TrainableLocalizer):
         raise TrainingError(f"a localizer of kind '{document.localizer.kind}' needs no training")
     spent_before = 0.0
     if start_from is not None:

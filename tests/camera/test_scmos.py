@@ -98,9 +98,48 @@ def test_wrong_settings_are_named() -> None:
         ({"offset_counts": 100.0}, "needs electrons_per_count, read_noise_electrons"),
         ({**NUMBERS, "pixel_maps": maps()}, "drop one of them"),
         ({"pixel_maps": maps()[:2]}, r"shape \(3, rows, columns\)"),
-        ({"pixel_maps": bad}, "electrons per count, must be above 0 everywhere; its least value is 0"),
+        ({"pixel_maps": bad}, "electrons per count, must be above 0 everywhere; 1 of 204 pixels are not"),
         ({"pixel_maps": "nowhere.npy"}, "cannot read the array file nowhere.npy"),
         ({**NUMBERS, "electrons_per_count": -1.0}, "the inverse of counts per electron"),
     ]:
         with pytest.raises(DocumentError, match=words):
             parse(SCMOSSettings, values, "camera.toml")
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+@pytest.mark.parametrize(
+    ("index", "value", "words"),
+    [
+        (
+            0,
+            np.nan,
+            "map 0, offset in counts, must be finite everywhere; 3 of 204 pixels are not .row 2, column 3 is nan.; calibrate",
+        ),
+        (0, -np.inf, "map 0, offset in counts, must be finite"),
+        (1, np.inf, "map 1, electrons per count, must be finite everywhere; 3 of 204"),
+        (1, np.nan, "map 1, electrons per count, must be finite everywhere; 3 of 204"),
+        (1, 0.0, "map 1, electrons per count, must be above 0 everywhere; 3 of 204 pixels are not .row 2, column 3 is 0."),
+        (1, -0.5, "map 1, electrons per count, must be above 0 everywhere; 3 of 204"),
+        (2, -0.1, "map 2, variance in counts.2, must be at or above 0 everywhere; 3 of 204"),
+        (2, np.nan, "map 2, variance in counts.2, must be finite everywhere"),
+        (2, 1e300, "map 2, variance in counts.2, must be finite everywhere; 3 of 204 pixels are not .row 2, column 3 is inf."),
+    ],
+)
+def test_pixels_that_no_camera_has_are_counted(tmp_path: Path, index: int, value: float, words: str, from_file: bool) -> None:
+    bad = maps().astype(np.float64)
+    bad[index, 2, 3:6] = value
+    np.save(tmp_path / "maps.npy", bad)
+    with pytest.raises(DocumentError, match=words) as error:
+        parse(SCMOSSettings, {"pixel_maps": str(tmp_path / "maps.npy") if from_file else bad}, "camera.toml")
+    assert "\n" not in str(error.value)
+
+
+def test_maps_without_pixels() -> None:
+    with pytest.raises(DocumentError, match="holds no pixels"):
+        parse(SCMOSSettings, {"pixel_maps": np.zeros((3, 0, 4))}, "camera.toml")
+
+
+def test_dead_offsets_and_noiseless_pixels_are_possible() -> None:
+    table = maps()
+    table[0, 0, 0], table[2, 0, 0] = -3.0, 0.0
+    assert SCMOSSettings(pixel_maps=table).build().offset[0, 0] == -3

@@ -2,44 +2,32 @@
 
 import pytest
 import torch
+from shelf_examples import example_of
 
-from denseloc.camera import CAMERAS, Camera
-from denseloc.description import Section, parse
+from denseloc.camera import CAMERAS, Camera, CameraSettings, Various
+from denseloc.description import parse
 from denseloc.errors import DocumentError
-
-EXAMPLES = {
-    "emccd": {
-        "offset_counts": 100,
-        "electrons_per_count": 20,
-        "em_gain": 200,
-        "quantum_efficiency": 0.9,
-        "read_noise_electrons": 60,
-    },
-    "scmos": {"offset_counts": 100, "electrons_per_count": 0.5, "read_noise_electrons": 1.5, "quantum_efficiency": 0.8},
-    "ideal": {},
-    "gamma": {"eta": 1.5, "counts_per_photon": 2.0, "offset_counts": 10.0},
-    "various": {},
-}
 
 
 @pytest.fixture(params=CAMERAS.names())
-def settings(request: pytest.FixtureRequest) -> Section:
-    return parse(CAMERAS.get(request.param), {"kind": request.param, **EXAMPLES[request.param]}, "example")
+def settings(request: pytest.FixtureRequest) -> CameraSettings:
+    section = CAMERAS.get(request.param)
+    return parse(section, example_of(section), "example")
 
 
 @pytest.fixture
-def camera(settings: Section) -> Camera:
-    return settings.build()  # type: ignore[attr-defined]
+def camera(settings: CameraSettings) -> Camera:
+    return settings.build()
 
 
-def test_document_round_trip(settings: Section) -> None:
+def test_document_round_trip(settings: CameraSettings) -> None:
     assert type(settings).model_validate_json(settings.model_dump_json()) == settings
 
 
 @pytest.mark.parametrize("photons", [3.0, 80.0])
-def test_photons_come_back_with_the_stated_variance(camera: Camera, settings: Section, photons: float) -> None:
+def test_photons_come_back_with_the_stated_variance(camera: Camera, photons: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    n_movies = 400 if settings.kind == "various" else 1  # type: ignore[attr-defined]
+    n_movies = 400 if isinstance(camera, Various) else 1
     expected = torch.full((200_000 // n_movies, 1, 1), photons)
     found = torch.cat([camera.to_photons(camera.sample(expected, generator)) for _ in range(n_movies)]).detach()
     half_count = 0.5 / float(camera.counts_per_photon)
@@ -81,3 +69,16 @@ def test_crops_have_the_size_asked_for(camera: Camera, generator: torch.Generato
 def test_unknown_kind_names_the_nearest() -> None:
     with pytest.raises(DocumentError, match="unknown camera 'emcdd' \\(did you mean 'emccd'\\?\\)"):
         CAMERAS.get("emcdd")
+
+
+@pytest.mark.parametrize("name", ["counts_per_photon", "excess", "sample", "to_photons", "noise_variance", "log_prob"])
+def test_a_camera_that_lacks_a_part_cannot_be_made(camera: Camera, name: str) -> None:
+    assert name in Camera.__abstractmethods__
+    lacking = type("Lacking", (type(camera),), {name: getattr(Camera, name)})
+    with pytest.raises(TypeError, match=f"abstract.*'?{name}'?"):
+        lacking()
+
+
+def test_a_section_that_makes_no_camera_cannot_be_read() -> None:
+    with pytest.raises(TypeError, match=r"abstract.*build"):
+        CameraSettings()

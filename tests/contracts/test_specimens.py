@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from shelf_examples import example_of
 
 from denseloc.data.grid import Grid
 from denseloc.specimen import BACKGROUNDS, BLINKING, PHOTONS, STRUCTURES, SpecimenSettings
 
 GRID = Grid((30, 40), (100.0, 130.0), margin_px=4)
-REQUIRED = {
+EXAMPLES = {
     "mixed": {"laws": [{"kind": "survival"}, {"kind": "four_state"}]},
     "points": {"places_nm": [[x, y, 50.0] for x in range(-300, 5400, 240) for y in range(-300, 3300, 170)]},
     "constant": {"photons": 1000.0},
@@ -20,17 +21,24 @@ REQUIRED = {
     "sloped": {"photons": 30.0},
     "slowly_varying": {"photons": [10.0, 100.0]},
 }
+"""By kind or shelf and kind; what is not here is tested with the examples of its section's keys."""
+
 PLAIN = {"structure": "uniform", "blinking": "none", "photons": "constant", "background": "uniform"}
 SHELVES = {"structure": STRUCTURES, "blinking": BLINKING, "photons": PHOTONS, "background": BACKGROUNDS}
 CASES = [(noun, kind) for noun, shelf in SHELVES.items() for kind in shelf.names()]
 
 
+def example(noun: str, kind: str) -> dict[str, object]:
+    for name in (f"{noun}.{kind}", kind):
+        if name in EXAMPLES:
+            return {"kind": kind, **EXAMPLES[name]}
+    return example_of(SHELVES[noun].get(kind))
+
+
 @pytest.fixture(params=CASES, ids=lambda case: ".".join(case))
 def settings(request: pytest.FixtureRequest) -> SpecimenSettings:
     noun, kind = request.param
-    parts = {}
-    for part, chosen in {**PLAIN, noun: kind}.items():
-        parts[part] = {"kind": chosen, **REQUIRED.get(f"{part}.{chosen}", REQUIRED.get(chosen, {}))}
+    parts = {part: example(part, chosen) for part, chosen in {**PLAIN, noun: kind}.items()}
     return SpecimenSettings.model_validate({"density_per_um2": 0.8, "z_nm": (-400.0, 400.0), **parts})
 
 
@@ -95,7 +103,7 @@ def test_its_own_draws_are_possible(settings: SpecimenSettings) -> None:
 def test_nearly_no_emitters() -> None:
     values = {"density_per_um2": 1e-6, "z_nm": (0.0, 0.0), "background": {"kind": "uniform", "photons": 1.0}}
     for noun, kind in [(n, k) for n, k in CASES if n in ("structure", "blinking")]:
-        parts = {"photons": {"kind": "constant", "photons": 5.0}, noun: {"kind": kind, **REQUIRED.get(kind, {})}}
+        parts = {"photons": {"kind": "constant", "photons": 5.0}, noun: example(noun, kind)}
         if kind == "points":
             parts[noun]["places_nm"] = [[500.0, 500.0]]
         specimen = SpecimenSettings.model_validate({**values, **parts}).build(GRID)

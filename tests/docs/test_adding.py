@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -129,6 +131,44 @@ def test_a_format(example, monkeypatch, tmp_path):
     path.write_bytes(b"some text")
     with pytest.raises(MovieError, match="9 bytes, expected a header of 4100"):
         formats.open_movie(path)
+
+
+CONTRACTS = {
+    "test_psfs.py": ("optics", "PSFS", "logistic", "LogisticSettings"),
+    "test_cameras.py": ("camera", "CAMERAS", "spad", "SPADSettings"),
+    "test_localizers.py": ("localize", "LOCALIZERS", "centroid", "CentroidSettings"),
+}
+
+PLUGIN = """
+import importlib, importlib.util, pathlib, sys
+for room, shelf, kind, section in {contracts!r}:
+    name = f"denseloc.{{room}}.{{kind}}"
+    package = importlib.import_module(f"denseloc.{{room}}")
+    spec = importlib.util.spec_from_file_location(name, pathlib.Path({root!r}, "src", "denseloc", room, kind + ".py"))
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    getattr(package, shelf).add(getattr(module, section))
+"""
+
+
+def test_one_file_and_one_line_meet_the_contract_tests(example, tmp_path):
+    for room, _, kind, _ in CONTRACTS.values():
+        example(f"src/denseloc/{room}/{kind}.py")  # writes it
+    (tmp_path / "new_kinds.py").write_text(PLUGIN.format(contracts=list(CONTRACTS.values()), root=str(tmp_path)))
+    tests = [str(PAGE.parents[1] / "tests" / "contracts" / name) for name in CONTRACTS]
+    kinds = " or ".join(kind for _, _, kind, _ in CONTRACTS.values())
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "new_kinds", "-p", "no:cacheprovider", "-vv", "-k", kinds, *tests],
+        cwd=PAGE.parents[1],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    for name in CONTRACTS:
+        assert ran.stdout.count(f"contracts/{name}") > 8, f"{name} did not take the new kind from the shelf"
+    assert "FAILED" not in ran.stdout
 
 
 @pytest.mark.parametrize("shape", [(3, 9, 13), (1, 1, 5), (2, 4, 1)])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from denseloc.errors import TrainingError
 from denseloc.experiment import Experiment
+from denseloc.localize import TrainableLocalizer
 from denseloc.train import Progress, Trainer
 from denseloc.train.muon import Muon, orthogonal
 
@@ -21,7 +22,8 @@ def trainer(document: dict[str, Any], checkpoint: Path | None = None, **training
     values = {**document, "training": {**document["training"], **training}}
     experiment = Experiment.from_json(values)
     localizer = experiment.build_localizer()
-    return Trainer(localizer, experiment.build_simulator(localizer), experiment.training, checkpoint=checkpoint)  # type: ignore[arg-type]
+    assert isinstance(localizer, TrainableLocalizer)
+    return Trainer(localizer, experiment.build_simulator(localizer), experiment.training, checkpoint=checkpoint)
 
 
 def weights(t: Trainer) -> dict[str, Tensor]:
@@ -35,11 +37,11 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 def test_the_loss_falls(tiny_document: dict[str, Any]) -> None:
     t = trainer(tiny_document, steps=30, learning_rate=3e-3)
     with torch.no_grad():
-        before = t._loss(t.validation[0]).item()
+        before = t.localizer.batch_loss(t.validation[0]).item()
     reports: list[Progress] = []
     t.run(reports.append, every=10)
     with torch.no_grad():
-        assert t._loss(t.validation[0]).item() < before - 0.5
+        assert t.localizer.batch_loss(t.validation[0]).item() < before - 0.5
     assert [p.step for p in reports] == [10, 20, 30]
     assert all(0 < p.simulation_share < 1 for p in reports)
     assert reports[-1].score is not None
@@ -116,13 +118,13 @@ def test_a_damaged_checkpoint_is_one_line(tiny_document: dict[str, Any], tmp_pat
 
 
 def poison(t: Trainer, when: Any, value: float = math.nan) -> None:
-    original, calls = t._loss, [0]
+    original, calls = t.localizer.batch_loss, [0]
 
     def poisoned(batch: Any) -> Tensor:
         calls[0] += 1
         return original(batch) * (value if when(calls[0]) else 1.0)
 
-    t._loss = poisoned  # type: ignore[method-assign]
+    t.localizer.batch_loss = poisoned  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -157,7 +159,7 @@ def test_a_roll_back_restores_the_good_weights(tiny_document: dict[str, Any]) ->
     assert equal(weights(t), kept)
     after = [value for o in t.optimizers for state in o.state.values() for value in state.values()]
     assert all(torch.equal(a, b) for a, b in zip(momentum, after, strict=True))
-    t._loss = type(t)._loss.__get__(t)  # type: ignore[method-assign]
+    del t.localizer.batch_loss
     assert t._train_step() is None
     assert equal(t.good["localizer"], kept)  # the snapshot itself stays good
 
@@ -223,3 +225,20 @@ def test_muon_descends(generator: torch.Generator) -> None:
         (weight - target).square().sum().backward()
         optimizer.step()
     assert (weight - target).square().sum().item() < 0.3 * first
+
+
+def test_muon_takes_a_closure(generator: torch.Generator) -> None:
+    target = torch.randn(6, 4, generator=generator)
+    weight = torch.zeros(6, 4, requires_grad=True)
+    optimizer = Muon([weight], lr=0.05)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = (weight - target).square().sum()
+        loss.backward()
+        return loss.item()
+
+    losses = [optimizer.step(closure) for _ in range(20)]
+    assert losses[0] == pytest.approx(target.square().sum().item())
+    assert losses[-1] < losses[0]
+    assert optimizer.step() is None

@@ -1,16 +1,14 @@
 """Cameras: one file a kind."""
 
-from typing import Any
-
 from ..description import Shelf
-from .base import Camera
+from .base import Camera, CameraSettings
 from .emccd import EMCCD, EMCCDSettings
 from .gamma import Gamma, GammaSettings
 from .ideal import Ideal, IdealSettings
 from .scmos import SCMOS, SCMOSSettings
 from .various import CameraDraw, Various, VariousSettings
 
-CAMERAS: Shelf[Any] = Shelf("camera", EMCCDSettings, SCMOSSettings, IdealSettings, GammaSettings, VariousSettings)
+CAMERAS: Shelf[CameraSettings] = Shelf("camera", EMCCDSettings, SCMOSSettings, IdealSettings, GammaSettings, VariousSettings)
 
 __all__ = [
     "CAMERAS",
@@ -18,6 +16,7 @@ __all__ = [
     "SCMOS",
     "Camera",
     "CameraDraw",
+    "CameraSettings",
     "EMCCDSettings",
     "Gamma",
     "GammaSettings",

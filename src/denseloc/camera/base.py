@@ -6,11 +6,14 @@ photons.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
 from pydantic import AfterValidator
 from torch import Tensor
+
+from ..description import Section
 
 MAX_COUNTS = 65535.0
 """Largest value of a 16-bit camera."""
@@ -18,7 +21,15 @@ MAX_COUNTS = 65535.0
 PER_COUNT = "it is electrons per count, the inverse of counts per electron"
 
 
-class Camera(torch.nn.Module):
+class CameraSettings(Section):
+    """What the sections of all cameras share: they make a camera."""
+
+    @abstractmethod
+    def build(self) -> Camera:
+        """Make the camera."""
+
+
+class Camera(torch.nn.Module, ABC):
     """Turn expected photons into counts and counts into photons.
 
     All tensors of pixels may have any shape; where a camera knows its pixels one by one, the last two axes are rows and columns.
@@ -33,30 +44,30 @@ class Camera(torch.nn.Module):
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     @property
+    @abstractmethod
     def counts_per_photon(self) -> float | Tensor:
         """Mean counts that one photon adds (number, or (h, w) where pixels differ)."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def excess(self) -> float | Tensor:
         """Variance of `to_photons` per photon: 2 with electron multiplication, else 1, both divided by the quantum efficiency."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, photons: Tensor, generator: torch.Generator) -> Tensor:
         """Draw counts (float32) for expected photons of the same shape."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_photons(self, counts: Tensor) -> Tensor:
         """Turn counts into photons; the result scatters around the truth and can be negative."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_prob(self, counts: Tensor, photons: Tensor) -> Tensor:
         """Give the log-probability of each count, elementwise; differentiable in the expected photons."""
-        raise NotImplementedError
 
+    @abstractmethod
     def noise_variance(self, shape: Sequence[int]) -> Tensor:
         """Give the variance of `to_photons` at zero light (photons^2) in the given shape."""
-        raise NotImplementedError
 
     def _filled(self, shape: Sequence[int], value: float) -> Tensor:
         """Fill a shape with one number, on the camera's device."""

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from ..description import Section
 from . import density, draws
-from .base import MAX_COUNTS, PER_COUNT, Camera, above_zero, at_least_zero, efficiency
+from .base import MAX_COUNTS, PER_COUNT, Camera, CameraSettings, above_zero, at_least_zero, efficiency
 
 
 def _gain(value: float) -> float:
@@ -21,7 +20,7 @@ def _gain(value: float) -> float:
     return value
 
 
-class EMCCDSettings(Section):
+class EMCCDSettings(CameraSettings):
     """Settings of an EMCCD as its data sheet gives them.
 
     Args:
@@ -34,12 +33,12 @@ class EMCCDSettings(Section):
     """
 
     kind: Literal["emccd"] = "emccd"
-    offset_counts: Annotated[float, at_least_zero("it is the level of a dark frame")]
-    electrons_per_count: Annotated[float, above_zero(PER_COUNT)]
-    em_gain: Annotated[float, AfterValidator(_gain)]
-    quantum_efficiency: Annotated[float, efficiency()] = 1.0
+    offset_counts: Annotated[float, at_least_zero("it is the level of a dark frame")] = Field(examples=[100.0])
+    electrons_per_count: Annotated[float, above_zero(PER_COUNT)] = Field(examples=[20.0])
+    em_gain: Annotated[float, AfterValidator(_gain)] = Field(examples=[200.0])
+    quantum_efficiency: Annotated[float, efficiency()] = Field(1.0, examples=[0.9])
     spurious_electrons: Annotated[float, at_least_zero()] = 0.002
-    read_noise_electrons: Annotated[float, at_least_zero()] = 0.0
+    read_noise_electrons: Annotated[float, at_least_zero()] = Field(0.0, examples=[60.0])
 
     def build(self) -> EMCCD:
         """Make the camera."""

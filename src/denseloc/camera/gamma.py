@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from ..description import Section
 from . import draws
-from .base import Camera, above_zero
+from .base import Camera, CameraSettings, above_zero
 
 SMALL = 1e-3
 """Smallest expected photons that the law is evaluated at."""
 
 
-class GammaSettings(Section):
+class GammaSettings(CameraSettings):
     """Settings of the gamma camera.
 
     Args:
@@ -27,9 +27,9 @@ class GammaSettings(Section):
     """
 
     kind: Literal["gamma"] = "gamma"
-    eta: Annotated[float, above_zero("it is the variance per photon")] = 2.0
-    counts_per_photon: Annotated[float, above_zero()] = 1.0
-    offset_counts: float = 0.0
+    eta: Annotated[float, above_zero("it is the variance per photon")] = Field(2.0, examples=[1.5])
+    counts_per_photon: Annotated[float, above_zero()] = Field(1.0, examples=[2.0])
+    offset_counts: float = Field(0.0, examples=[10.0])
 
     def build(self) -> Gamma:
         """Make the camera."""

@@ -8,12 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..description import Section
 from . import density, draws
-from .base import Camera
+from .base import Camera, CameraSettings
 
 
-class IdealSettings(Section):
+class IdealSettings(CameraSettings):
     """Settings of a camera that counts photons: there are none."""
 
     kind: Literal["ideal"] = "ideal"

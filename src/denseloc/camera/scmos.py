@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from ..description import Array, Section
+from ..description import Array
 from ..errors import CameraError
 from . import density, draws
-from .base import MAX_COUNTS, PER_COUNT, Camera, above_zero, at_least_zero, efficiency
+from .base import MAX_COUNTS, PER_COUNT, Camera, CameraSettings, above_zero, at_least_zero, efficiency
 
 _NUMBERS = ("offset_counts", "electrons_per_count", "read_noise_electrons")
+_MAPS = ("map 0, offset in counts,", "map 1, electrons per count,", "map 2, variance in counts^2,")
 
 
-class SCMOSSettings(Section):
+class SCMOSSettings(CameraSettings):
     """Settings of an sCMOS camera: three numbers, or maps of them.
 
     Args:
@@ -29,11 +31,11 @@ class SCMOSSettings(Section):
     """
 
     kind: Literal["scmos"] = "scmos"
-    offset_counts: Annotated[float, at_least_zero("it is the level of a dark frame")] | None = None
-    electrons_per_count: Annotated[float, above_zero(PER_COUNT)] | None = None
-    read_noise_electrons: Annotated[float, at_least_zero()] | None = None
+    offset_counts: Annotated[float, at_least_zero("it is the level of a dark frame")] | None = Field(None, examples=[100.0])
+    electrons_per_count: Annotated[float, above_zero(PER_COUNT)] | None = Field(None, examples=[0.5])
+    read_noise_electrons: Annotated[float, at_least_zero()] | None = Field(None, examples=[1.5])
     pixel_maps: Array | None = None
-    quantum_efficiency: Annotated[float, efficiency()] = 1.0
+    quantum_efficiency: Annotated[float, efficiency()] = Field(1.0, examples=[0.8])
 
     @field_validator("pixel_maps")
     @classmethod
@@ -42,10 +44,12 @@ class SCMOSSettings(Section):
             return maps
         if maps.ndim != 3 or maps.shape[0] != 3:
             raise ValueError(f"must have the shape (3, rows, columns): offset, electrons per count, variance; found {maps.shape}")
-        if not (maps[1] > 0).all():
-            raise ValueError(f"map 1, electrons per count, must be above 0 everywhere; its least value is {maps[1].min():g}")
-        if not (maps[2] >= 0).all():
-            raise ValueError(f"map 2, the variance in counts^2, must not be negative; its least value is {maps[2].min():g}")
+        if 0 in maps.shape:
+            raise ValueError(f"holds no pixels (shape {maps.shape}); give maps of the sensor, in rows and columns")
+        for values, name in zip(maps, _MAPS, strict=True):
+            _refuse_pixels(~np.isfinite(values), values, name, "finite")
+        _refuse_pixels(maps[1] <= 0, maps[1], _MAPS[1], "above 0")
+        _refuse_pixels(maps[2] < 0, maps[2], _MAPS[2], "at or above 0")
         return maps
 
     @model_validator(mode="after")
@@ -71,6 +75,16 @@ class SCMOSSettings(Section):
         counts_squared = (self.read_noise_electrons / self.electrons_per_count) ** 2
         numbers = torch.tensor([self.offset_counts, self.electrons_per_count, counts_squared])
         return SCMOS(numbers[0], numbers[1], numbers[2], self.quantum_efficiency)
+
+
+def _refuse_pixels(wrong: np.ndarray, values: np.ndarray, name: str, expected: str) -> None:
+    """Refuse a map of ``values`` (rows, columns) if any pixel is marked as wrong."""
+    if not wrong.any():
+        return
+    row, column = np.argwhere(wrong)[0]
+    found = f"{int(wrong.sum())} of {wrong.size} pixels are not (row {row}, column {column} is {values[row, column]:g})"
+    mend = "calibrate these pixels again or give them the median of their neighbours"
+    raise ValueError(f"{name} must be {expected} everywhere; {found}; {mend}")
 
 
 class SCMOS(Camera):

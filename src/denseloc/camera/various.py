@@ -11,9 +11,9 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor
 
-from ..description import Range, Section, ordered
+from ..description import Range, ordered
 from . import draws
-from .base import Camera
+from .base import Camera, CameraSettings
 
 
 def _positive_range(value: Range) -> Range:
@@ -31,7 +31,7 @@ def _fraction(value: float) -> float:
 LogRange = Annotated[Range, AfterValidator(_positive_range)]
 
 
-class VariousSettings(Section):
+class VariousSettings(CameraSettings):
     """Settings of the cameras that movies are given; all ranges are drawn evenly in the logarithm.
 
     Args:

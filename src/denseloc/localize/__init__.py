@@ -1,9 +1,22 @@
 """Localizers, one file a published method."""
 
 from ..description import Shelf
-from .base import InputConditions, Localizer, LocalizerSettings, Scales
+from .base import Batch, InputConditions, Localizer, LocalizerSettings, Scales, TrainableLocalizer
 from .decode import Decode, DecodeSettings
+from .single import Single, SingleSettings
 
-LOCALIZERS: Shelf[LocalizerSettings] = Shelf("localizer", DecodeSettings)
+LOCALIZERS: Shelf[LocalizerSettings] = Shelf("localizer", DecodeSettings, SingleSettings)
 
-__all__ = ["LOCALIZERS", "Decode", "DecodeSettings", "InputConditions", "Localizer", "LocalizerSettings", "Scales"]
+__all__ = [
+    "LOCALIZERS",
+    "Batch",
+    "Decode",
+    "DecodeSettings",
+    "InputConditions",
+    "Localizer",
+    "LocalizerSettings",
+    "Scales",
+    "Single",
+    "SingleSettings",
+    "TrainableLocalizer",
+]

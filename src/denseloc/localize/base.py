@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..data import Frames, Localizations
+from ..data import Emitters, Frames, Localizations
 from ..description import Section
 from ..units import PixelSize
 
@@ -59,11 +59,11 @@ class LocalizerSettings(Section):
     """What the sections of all localizers share."""
 
     needs_training: ClassVar[bool] = True
-    """Whether it is of use only with trained weights."""
+    """Whether it is of use only with trained weights; its localizer is a `TrainableLocalizer` then."""
 
+    @abstractmethod
     def build(self, scales: Scales) -> Localizer:
         """Make the localizer, untrained."""
-        raise NotImplementedError
 
 
 class Localizer(nn.Module, ABC):
@@ -88,7 +88,7 @@ class Localizer(nn.Module, ABC):
         self.conditions = scales.reference
 
     @abstractmethod
-    def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 256) -> Localizations:
+    def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> Localizations:
         """Localize.
 
         Args:
@@ -96,3 +96,38 @@ class Localizer(nn.Module, ABC):
             keep: (start, stop) numbers of the frames to be localized; all if None.
             tile_px: largest tile that is computed at once; does not change the result.
         """
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of consecutive frames with the truth of their inner frames, all that a localizer can learn from.
+
+    Args:
+        photons: (b, t, planes, h, w) what the camera says, in photons; t >= 3.
+        conditions: (b, 4) background, excess, noise variance, PSF width in px, as a localizer would be told.
+        emitters: those of the inner frames that lie inside the frame; frames count 0 .. b (t - 2) - 1, window by window.
+        background: (b (t - 2), 1, h, w) true background of the inner frames.
+        absent: (b,) windows whose outer frames are to be treated as missing, as at the ends of a movie.
+    """
+
+    photons: Tensor
+    conditions: Tensor
+    emitters: Emitters
+    background: Tensor
+    absent: Tensor
+
+
+class TrainableLocalizer(Localizer):
+    """A localizer that learns from batches; the training loop asks no more of it than this."""
+
+    @abstractmethod
+    def batch_loss(self, batch: Batch) -> Tensor:
+        """Give the loss of a batch, (), differentiable in the parameters; chooses its own arithmetic (16 bit or 32)."""
+
+    @abstractmethod
+    def localize_batch(self, batch: Batch) -> Localizations:
+        """Localize the inner frames of a batch without its truth; frames count as those of ``batch.emitters`` do."""
+
+    @abstractmethod
+    def hidden_weights(self) -> list[nn.Parameter]:
+        """List the weights (out, in, ...) inside of the network, neither at its input nor at its output, which Muon may take."""

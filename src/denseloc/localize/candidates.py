@@ -106,7 +106,7 @@ def merge_by_position(pixels: Candidates, threshold: float, *, radius_px: float 
         radius_px,
         depth,
     )
-    return _weighted(pixels, group, np.unique(group), threshold)
+    return _weighted(pixels, group, np.flatnonzero(group == np.arange(len(group))), threshold)
 
 
 def suppress_non_maxima(pixels: Candidates, threshold: float, candidate: float = 0.3) -> Candidates:

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from ..data import Emitters, Frames, Localizations
 from ..units import PixelSize
-from .base import Localizer, LocalizerSettings, Scales
+from .base import Batch, LocalizerSettings, Scales, TrainableLocalizer
 from .candidates import Candidates, candidates, merge_by_position, suppress_non_maxima, to_localizations
 from .posterior import PixelPosterior
 from .tiles import tiles
@@ -39,7 +39,7 @@ class DecodeSettings(LocalizerSettings):
 
     kind: Literal["decode"] = "decode"
     preset: Literal["tiny", "small", "medium", "paper"] = Field(
-        "small", description="size: two CPU cores in under an hour ... the paper's"
+        "small", description="size: two CPU cores in under an hour ... the paper's", examples=["tiny"]
     )
     objective: Literal["mixture", "per_pixel"] = Field(
         "mixture", description="count and Gaussian mixture, or the 2019 paper's Bernoulli form"
@@ -73,7 +73,7 @@ class Residual(nn.Module):
         self.first = nn.Conv2d(features, features, 3, padding=1)
         self.second = nn.Conv2d(features, features, 3, padding=1)
         nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(_bias(self.second))
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape (n, features, h, w)."""
@@ -95,7 +95,7 @@ class Upsample(nn.Module):
             nn.init.kaiming_normal_(weight)
             with torch.no_grad():
                 self.mix.weight.copy_(weight.repeat_interleave(4, dim=0))
-                self.mix.bias.zero_()  # type: ignore[union-attr]
+                _bias(self.mix).zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """From (n, features, h, w) to (n, out, 2 h, 2 w)."""
@@ -192,9 +192,8 @@ class StackedUNets(nn.Module):
         )
         self.frame_film = _film(conditions, features)
         self.join_film = _film(conditions, features)
-        for head in self.heads:
-            nn.init.zeros_(head[2].bias)  # type: ignore[index,arg-type]
-        nn.init.constant_(self.heads[0][2].bias, DETECTION_BIAS)  # type: ignore[index,arg-type]
+        for head, start in zip(self.heads, (DETECTION_BIAS, 0.0, 0.0, 0.0), strict=True):
+            nn.init.constant_(head.get_parameter("2.bias"), start)
 
     def frame_features(self, image: Tensor, conditions: Tensor | None) -> Tensor:
         """Look at each frame alone: (n, planes, h, w) to (n, features, h, w)."""
@@ -226,9 +225,15 @@ def _modulate(x: Tensor, film: nn.Linear | None, conditions: Tensor | None) -> T
 def _begin_heads(head: nn.Conv2d, copies: int) -> None:
     """Begin with rare detections and predictions near zero; ``copies`` channels belong to each map (pixel shuffle)."""
     nn.init.normal_(head.weight, std=0.01)
-    nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+    nn.init.zeros_(_bias(head))
     with torch.no_grad():
-        head.bias[:copies] = DETECTION_BIAS  # type: ignore[index]
+        _bias(head)[:copies] = DETECTION_BIAS
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    """Give the bias of a convolution that has one."""
+    assert layer.bias is not None
+    return layer.bias
 
 
 def _noise(background: Tensor, excess: Tensor, variance: Tensor) -> Tensor:
@@ -242,7 +247,7 @@ SIZES = {"tiny": (24, 40, 64), "small": (48, 64, 128), "medium": (64, 128, 192)}
 # --------------------------------------------------------------------------------------------------------------------- localizer
 
 
-class Decode(Localizer):
+class Decode(TrainableLocalizer):
     """Network, posterior, loss and decoding in one."""
 
     context = 1
@@ -334,6 +339,22 @@ class Decode(Localizer):
         per_frame = max(1.0, len(emitters) / len(posterior.logit))
         return -score(emitters).mean() / per_frame + error.square().mean()
 
+    def batch_loss(self, batch: Batch) -> Tensor:
+        """Give the loss of a batch; the network runs in 16 bit where that is native."""
+        device = batch.photons.device
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16_helps(device)):
+            posterior = self.posterior_of_windows(batch.photons, batch.conditions, batch.absent)
+        return self.loss(posterior, batch.emitters, batch.background)
+
+    def localize_batch(self, batch: Batch) -> Localizations:
+        """Localize the inner frames of a batch, in 32 bit."""
+        return self.decode(candidates(self.posterior_of_windows(batch.photons, batch.conditions, batch.absent), 0, (0, 0)))
+
+    def hidden_weights(self) -> list[nn.Parameter]:
+        """List the convolutions except those that the frames enter by and those that give the maps."""
+        ends = ("enter", "leave", "heads")
+        return [weight for name, weight in self.net.named_parameters() if weight.ndim == 4 and not name.startswith(ends)]
+
     @property
     def least_probability(self) -> float:
         """Probability from which on a localization is kept."""
@@ -367,6 +388,7 @@ class Decode(Localizer):
         batch = max(1, BATCH_PX // ((h + bottom) * (w + right)))
         known = self.conditions if self.settings.conditioned else self.scales.reference  # what it saw in training
         conditions = known.tensor(batch, photons.device)
+        told = self.prepare(photons[:1], conditions[:1], whole)[1]
         held: Tensor | None = None  # features of the two frames before those computed next, zeros outside of the movie
         first = max(0, keep[0] - self.context)
         last = min(n, keep[1] + self.context)
@@ -375,31 +397,31 @@ class Decode(Localizer):
                 torch.inference_mode(),
                 torch.autocast(photons.device.type, dtype=torch.bfloat16, enabled=bfloat16_helps(photons.device)),
             ):
-                held, centre = self._next(photons[start : min(start + batch, last)], conditions, held, whole)
-                told = self.prepare(photons[:1], conditions[:1], whole)[1]
-                maps = self.net.fuse(centre[:-2], centre[1:-1], centre[2:], None if told is None else told.expand(batch, -1))
-            # centre holds the features of frames start-2 .. start+batch-1, so the maps are those of frames start-1 .. start+batch-2
-            lo, hi = max(keep[0], start - 1), min(keep[1], start + batch - 1)
-            if lo < hi:
-                yield lo, self.posterior(maps[lo - start + 1 : hi - start + 1, :, :h, :w], conditions[: hi - lo], field)
+                held, joined = self._next(photons[start : min(start + batch, last)], conditions, held, whole)
+                # joined holds the features of frames start-2 .. start+batch-1, from which the maps of start-1 .. start+batch-2 follow
+                lo, hi = max(keep[0], start - 1), min(keep[1], start + batch - 1)
+                if lo >= hi:
+                    continue
+                before, centre, after = (joined[lo - start + i : hi - start + i] for i in (1, 2, 3))
+                maps = self.net.fuse(before, centre, after, None if told is None else told.expand(hi - lo, -1))
+            yield lo, self.posterior(maps[:, :, :h, :w], conditions[: hi - lo], field)
 
     def _next(self, photons: Tensor, conditions: Tensor, held: Tensor | None, field: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Compute the features of the next frames, filled up with zeros to the batch, behind the two held ones."""
+        """Compute the features of the next frames behind the two held ones; dark ones before the movie's first frame and after its last."""
         batch, n = len(conditions), len(photons)
+        parts = [] if held is None else [held]
         if n:
             filled = photons if n == batch else torch.cat((photons, photons[-1:].expand(batch - n, -1, -1, -1)))
             image, told = self.prepare(filled, conditions, field)
-            features = self.net.frame_features(image, told)
-            features = features if n == batch else torch.cat((features[:n], torch.zeros_like(features[n:])))
-        else:
-            assert held is not None
-            features = torch.zeros(batch, *held.shape[1:], dtype=held.dtype, device=held.device)
-        before = torch.zeros_like(features[:1]).expand(2, -1, -1, -1) if held is None else held
-        joined = torch.cat((before, features))
+            features = self.net.frame_features(image, told)[:n]
+            parts = [*(parts or [_dark(features, 2)]), features]
+        if n < batch:
+            parts.append(_dark(parts[0], 1))
+        joined = torch.cat(parts)
         return joined[-2:], joined
 
     @torch.inference_mode()
-    def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 256) -> Localizations:
+    def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> Localizations:
         """Localize; see `Localizer.forward`. The context that is missing at the ends of the movie counts as dark."""
         first = frames.first_frame
         start, stop = (first, first + len(frames)) if keep is None else keep
@@ -412,6 +434,11 @@ class Decode(Localizer):
             for index, posterior in self.stream(part, (start - first, stop - first), field):
                 found.append(candidates(posterior, first + index, origin, tile.core_inside))
         return self.decode(Candidates.concat(found), frames.pixel_size_nm)
+
+
+def _dark(like: Tensor, n: int) -> Tensor:
+    """Make the features of n frames outside of the movie, laid out as the network gives them."""
+    return torch.empty(n, *like.shape[1:], dtype=like.dtype, device=like.device, memory_format=torch.channels_last).zero_()
 
 
 def bfloat16_helps(device: torch.device) -> bool:

@@ -46,7 +46,7 @@ def load_checkpoint(path: Path, trainer: Trainer) -> bool:
         return False
     try:
         with safe_open(path, "pt") as file:
-            notes = json.loads((file.metadata() or {}).get("denseloc", "{}"))
+            notes = _notes((file.metadata() or {}).get("denseloc", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if notes.get("settings") != trainer.settings.model_dump(mode="json") or notes.get("mark") != trainer.mark:
             raise TrainingError(f"{path} was left by a training of another document; remove it or choose another output")
@@ -55,20 +55,42 @@ def load_checkpoint(path: Path, trainer: Trainer) -> bool:
         for i, optimizer in enumerate(trainer.optimizers):
             _restore(optimizer, f"optimizer.{i}.", tensors)
         trainer.generator.set_state(tensors["generator"])
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise TrainingError(
-            f"the checkpoint {path} does not fit this training ({str(error).splitlines()[0]}); remove it to begin anew"
-        ) from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"the checkpoint {path} does not fit this training ({reason}); remove it to begin anew") from None
     for name in NUMBERS:
         setattr(trainer, name, notes[name])
     return True
 
 
+def _notes(text: str) -> dict[str, Any]:
+    """Read what stands beside the tensors.
+
+    Raises:
+        ValueError: it is not what `save_checkpoint` writes.
+    """
+    notes = json.loads(text)
+    if not isinstance(notes, dict):
+        raise ValueError(f"its metadata are a {type(notes).__name__}, expected an object with {', '.join(NUMBERS)}")
+    if "settings" not in notes:
+        return notes  # of something else, which is said as such
+    for name in NUMBERS:
+        wanted = {"step": int, "rollbacks": int, "history": list}.get(name, (int, float))
+        if not isinstance(notes.get(name), wanted) or isinstance(notes[name], bool):
+            raise ValueError(f"'{name}' of its metadata is {str(notes.get(name))[:40]}")
+    if notes["step"] < 0 or not all(isinstance(entry, dict) for entry in notes["history"]):
+        raise ValueError("'step' or 'history' of its metadata are impossible")
+    return notes
+
+
 def _restore(optimizer: torch.optim.Optimizer, prefix: str, tensors: dict[str, torch.Tensor]) -> None:
     state: dict[int, dict[str, torch.Tensor]] = {}
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for name, value in tensors.items():
         if name.startswith(prefix):
             index, key = name.removeprefix(prefix).split(".", 1)
+            if not 0 <= int(index) < len(weights) or (value.ndim and value.shape != weights[int(index)].shape):
+                raise ValueError(f"'{name}' of shape {tuple(value.shape)} belongs to no weight of the optimizer")
             state.setdefault(int(index), {})[key] = value
     whole = optimizer.state_dict()
     whole["state"] = state

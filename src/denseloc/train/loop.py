@@ -12,15 +12,14 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor, nn
+from torch import nn
 
 from ..description import Range, Section
 from ..errors import TrainingError
-from ..localize import Decode
-from ..localize.decode import bfloat16_helps
+from ..localize import TrainableLocalizer
 from .checkpoint import load_checkpoint, save_checkpoint
 from .muon import Muon
-from .simulate import Batch, Simulator
+from .simulate import Simulator
 from .validate import Score, score
 
 
@@ -28,7 +27,7 @@ class TrainingSettings(Section):
     """``[training]``."""
 
     steps: int = Field(8000, ge=1, description="optimizer steps")
-    batch_size: int = Field(24, ge=1, description="windows in a step")
+    batch_size: int = Field(24, ge=1, le=4096, description="windows in a step")
     frames: int = Field(4, ge=3, le=16, description="consecutive frames of a window; the inner ones are learned")
     patch_px: int = Field(40, ge=16, multiple_of=4, description="width of a simulated frame")
     optimizer: Literal["muon", "adamw"] = Field("muon", description="muon: hidden convolutions by Muon, the rest by AdamW")
@@ -73,7 +72,7 @@ class Progress:
 
 
 class Trainer:
-    """Trains a localizer of the DECODE family on simulated batches.
+    """Trains a localizer on simulated batches.
 
     Args:
         localizer: in place; at the end it holds the averaged weights.
@@ -86,7 +85,7 @@ class Trainer:
 
     def __init__(
         self,
-        localizer: Decode,
+        localizer: TrainableLocalizer,
         simulator: Simulator,
         settings: TrainingSettings,
         device: torch.device | str = "cpu",
@@ -94,11 +93,11 @@ class Trainer:
         mark: str = "",
     ) -> None:
         self.device = torch.device(device)
-        self.localizer = localizer.to(self.device)
+        self.localizer = localizer.to(self.device).train()
         self.simulator, self.settings, self.checkpoint, self.mark = simulator, settings, checkpoint, mark
         self.generator = torch.Generator(self.device).manual_seed(settings.seed)
         self.optimizers = self._optimizers()
-        self.averaged = copy.deepcopy(localizer)
+        self.averaged = copy.deepcopy(localizer).eval()
         self.step, self.rate, self.seconds, self.simulating = 0, 1.0, 0.0, 0.0
         self.loss, self.norm, self.rollbacks = math.nan, math.nan, 0
         self.history: list[dict[str, Any]] = []
@@ -109,11 +108,9 @@ class Trainer:
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         s = self.settings
-        hidden: list[nn.Parameter] = []
-        rest: list[nn.Parameter] = []
-        for name, weight in self.localizer.net.named_parameters():
-            inner = weight.ndim == 4 and s.optimizer == "muon" and not name.startswith(("enter", "leave", "heads"))
-            (hidden if inner else rest).append(weight)
+        hidden = self.localizer.hidden_weights() if s.optimizer == "muon" else []
+        taken = {id(weight) for weight in hidden}
+        rest = [weight for weight in self.localizer.parameters() if id(weight) not in taken]
         optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=s.learning_rate, weight_decay=s.weight_decay)]
         if hidden:
             optimizers.append(Muon(hidden, lr=s.muon_rate, weight_decay=s.weight_decay))
@@ -163,10 +160,10 @@ class Trainer:
         started = time.monotonic()
         batch = self.simulator.draw(self.settings.batch_size, self.generator)
         self.simulating += time.monotonic() - started
-        loss = self._loss(batch)
+        loss = self.localizer.batch_loss(batch)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         value = loss.item()
         usual = self.norm if math.isfinite(self.norm) else math.inf
         norm = float(nn.utils.clip_grad_norm_(self.localizer.parameters(), 3 * self.settings.clip * usual))
@@ -184,11 +181,6 @@ class Trainer:
         self._average()
         return None
 
-    def _loss(self, batch: Batch) -> Tensor:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16_helps(self.device)):
-            posterior = self.localizer.posterior_of_windows(batch.photons, batch.conditions, batch.absent)
-        return self.localizer.loss(posterior, batch.emitters, batch.background)
-
     def _schedule(self) -> float:
         """Rise linearly, then fall along a cosine to 1 %."""
         s = self.settings
@@ -202,6 +194,8 @@ class Trainer:
         decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
         for mean, weight in zip(self.averaged.parameters(), self.localizer.parameters(), strict=True):
             mean.lerp_(weight, 1 - decay)
+        for copied, own in zip(self.averaged.buffers(), self.localizer.buffers(), strict=True):
+            copied.copy_(own)  # statistics are running means already
 
     def _snapshot(self) -> dict[str, Any]:
         """Copy what a step changes, to come back to."""

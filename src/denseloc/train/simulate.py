@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ..camera import Various
 from ..data import Emitters
 from ..description import Range
+from ..localize import Batch
 from ..microscope import Microscope
 from ..specimen import Specimen
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Windows of consecutive frames with the truth of their inner frames.
-
-    Args:
-        photons: (b, t, planes, h, w) what the camera says, in photons.
-        conditions: (b, 4) background, excess, noise variance, PSF width in px, as a localizer would be told.
-        emitters: those of the inner frames that lie inside the frame; frames count 0 .. b (t - 2) - 1, window by window.
-        background: (b (t - 2), 1, h, w) true background of the inner frames.
-        absent: (b,) windows whose outer frames are to be treated as missing.
-    """
-
-    photons: Tensor
-    conditions: Tensor
-    emitters: Emitters
-    background: Tensor
-    absent: Tensor
 
 
 class Simulator:

@@ -10,9 +10,7 @@ import torch
 
 from ..data import Emitters, Localizations
 from ..evaluate.matching import match
-from ..localize import Decode
-from ..localize.candidates import candidates
-from .simulate import Batch
+from ..localize import Batch, TrainableLocalizer
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,13 @@ def as_table(emitters: Emitters) -> Localizations:
 
 
 @torch.no_grad()
-def score(localizer: Decode, batches: Sequence[Batch]) -> Score:
+def score(localizer: TrainableLocalizer, batches: Sequence[Batch]) -> Score:
     """Localize the inner frames of batches and compare with the truth."""
     pairs = found = true = 0
     squares = np.zeros(2)
     three = localizer.scales.z_unit_nm > 0
     for batch in batches:
-        posterior = localizer.posterior_of_windows(batch.photons, batch.conditions, batch.absent)
-        table = localizer.decode(candidates(posterior, 0, (0, 0)))
-        truth = as_table(batch.emitters)
+        table, truth = localizer.localize_batch(batch), as_table(batch.emitters)
         matched = match(table, truth, dimensions=3 if three else 2)
         dx, dy = (matched.difference(name, table, truth) for name in ("x_nm", "y_nm"))
         squares[0] += (dx**2 + dy**2).sum()
