@@ -7,23 +7,27 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from shelf_examples import example_of
 
-from denseloc.data import Frames, Localizations
+from denseloc.data import Emitters, Frames, Localizations
 from denseloc.description import parse
 from denseloc.errors import DocumentError
-from denseloc.localize import LOCALIZERS, InputConditions, Localizer, Scales
+from denseloc.localize import LOCALIZERS, Batch, InputConditions, Localizer, LocalizerSettings, Scales, TrainableLocalizer
 
-EXAMPLES = {"decode": {"preset": "tiny"}}
 PIXEL_NM = (110.0, 100.0)
+
+
+def settings_of(kind: str, **change: object) -> LocalizerSettings:
+    section = LOCALIZERS.get(kind)
+    return parse(section, {**example_of(section), **change}, "example")
 
 
 def localizer_of(kind: str, planes: int = 1, z_unit_nm: float = 400.0, **change: object) -> Localizer:
     """Build a localizer; a network gets weights that make it find something everywhere."""
     scales = Scales(PIXEL_NM, z_unit_nm, 1000.0, planes, InputConditions(10.0, 1.0, 2.0, 1.3))
-    values = {"kind": kind, **EXAMPLES.get(kind, {}), **change}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
-        built: Localizer = parse(LOCALIZERS.get(kind), values, "example").build(scales)
+        built = settings_of(kind, **change).build(scales)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, weight in built.named_parameters():
@@ -64,8 +68,16 @@ def localizer(kind: str) -> Localizer:
     return localizer_of(kind)
 
 
-def test_every_kind_has_an_example(kind: str) -> None:
-    assert kind in EXAMPLES
+@pytest.fixture
+def trainable(localizer: Localizer) -> TrainableLocalizer:
+    if not isinstance(localizer, TrainableLocalizer):
+        pytest.skip("is not trained")
+    return localizer
+
+
+def test_document_round_trip(kind: str) -> None:
+    settings = settings_of(kind)
+    assert type(settings).model_validate_json(settings.model_dump_json()) == settings
 
 
 def test_frames_become_a_sorted_table(localizer: Localizer) -> None:
@@ -74,11 +86,17 @@ def test_frames_become_a_sorted_table(localizer: Localizer) -> None:
     assert set(np.unique(table.frame)) == {100, 101, 102, 103}
     assert_same(table.sort(), table, exact=True)
     assert all(np.isfinite(values).all() for values in table.columns.values())
-    for name in ("x_nm", "y_nm", "photons", "probability", "sigma_x_nm", "sigma_y_nm"):
-        assert name in table
-    assert ((table.probability > 0) & (table.probability <= 1)).all()
     assert (table.photons > 0).all()
-    assert (table.sigma_x_nm > 0).all()
+    if "probability" in table:
+        assert ((table.probability > 0) & (table.probability <= 1)).all()
+    for name in (name for name in table.columns if name.startswith(("sigma_", "crlb_"))):
+        assert (table.columns[name] > 0).all(), name
+
+
+def test_a_network_says_how_sure_it_is(trainable: TrainableLocalizer) -> None:
+    table = trainable(frames(2, 40, 36))
+    for name in ("probability", "sigma_x_nm", "sigma_y_nm"):
+        assert name in table
 
 
 @pytest.mark.parametrize("tile_px", [16, 32, 64])
@@ -142,8 +160,7 @@ def test_the_place_of_a_region_is_that_of_the_field(localizer: Localizer) -> Non
 
 
 def test_dark_frames_give_an_empty_table(kind: str) -> None:
-    scales = Scales(PIXEL_NM, 0.0, 1000.0, 1, InputConditions(10.0))
-    plain = parse(LOCALIZERS.get(kind), {"kind": kind, **EXAMPLES.get(kind, {})}, "example").build(scales).eval()
+    plain = settings_of(kind).build(Scales(PIXEL_NM, 0.0, 1000.0, 1, InputConditions(10.0))).eval()
     table = plain(Frames(torch.full((2, 1, 24, 24), 10.0), PIXEL_NM))
     assert len(table) == 0
     assert not table.is_3d
@@ -164,10 +181,70 @@ def test_several_planes(kind: str) -> None:
 def test_a_higher_threshold_keeps_fewer(localizer: Localizer) -> None:
     movie = frames(3, 40, 36)
     every = localizer(movie)
+    if "probability" not in every:
+        pytest.skip("gives no probability")
     localizer.threshold = float(np.median(every.probability))
     fewer = localizer(movie)
     assert 0 < len(fewer) < len(every)
     assert fewer.probability.min() >= localizer.threshold
+
+
+# ---------------------------------------------------------------------------------------------------------------------- training
+
+
+def batch(b: int = 2, t: int = 4, side: int = 24) -> Batch:
+    """Draw windows with three emitters in each inner frame, at the places of bright pixels or not."""
+    generator = torch.Generator().manual_seed(8)
+    n = b * (t - 2)
+    x, y = (side * p * torch.rand(3 * n, generator=generator) for p in (PIXEL_NM[1], PIXEL_NM[0]))
+    z = 600 * torch.rand(3 * n, generator=generator) - 300
+    emitters = Emitters.of(torch.arange(n).repeat_interleave(3), x, y, torch.full((3 * n,), 900.0), z)
+    photons = torch.stack([frames(t, side, side, seed=i).photons for i in range(b)])
+    conditions = InputConditions(10.0, 1.0, 2.0, 1.3).tensor(b)
+    return Batch(photons, conditions, emitters, torch.full((n, 1, side, side), 10.0), torch.arange(b) == 1)
+
+
+def test_what_needs_training_can_be_trained(kind: str, localizer: Localizer) -> None:
+    if LOCALIZERS.get(kind).needs_training:
+        assert isinstance(localizer, TrainableLocalizer)
+
+
+def test_the_loss_reaches_every_weight(trainable: TrainableLocalizer) -> None:
+    loss = trainable.train().batch_loss(batch())
+    assert loss.shape == ()
+    loss.backward()
+    for name, weight in trainable.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+    assert sum(weight.grad.abs().sum().item() for weight in trainable.parameters()) > 0
+
+
+def test_the_loss_depends_on_the_truth(trainable: TrainableLocalizer) -> None:
+    given = batch()
+    with torch.no_grad():
+        here, again = (trainable.batch_loss(given).item() for _ in range(2))
+        there = trainable.batch_loss(dataclasses.replace(given, emitters=given.emitters.shifted(150.0, 90.0))).item()
+        none = trainable.batch_loss(dataclasses.replace(given, emitters=given.emitters.select(torch.tensor([], dtype=torch.long))))
+    assert here == again
+    assert there != here
+    assert none.isfinite()
+
+
+def test_a_batch_is_localized_without_its_truth(trainable: TrainableLocalizer) -> None:
+    given = batch()
+    with torch.no_grad():
+        table = trainable.localize_batch(given)
+        blind = dataclasses.replace(given, emitters=given.emitters.shifted(500.0), background=given.background + 3)
+        assert_same(trainable.localize_batch(blind), table, exact=True)
+    assert set(np.unique(table.frame)) == {0, 1, 2, 3}
+    assert (table.x_nm.max(), table.y_nm.max()) < (30 * 100.0, 30 * 110.0)
+
+
+def test_hidden_weights_are_matrices_inside_of_the_network(trainable: TrainableLocalizer) -> None:
+    hidden = [id(weight) for weight in trainable.hidden_weights()]
+    every = {id(weight): weight for weight in trainable.parameters()}
+    assert len(set(hidden)) == len(hidden) < len(every)
+    assert all(every[one].ndim >= 2 for one in hidden)
 
 
 def test_unknown_kind_names_the_nearest() -> None:

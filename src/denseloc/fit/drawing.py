@@ -1,0 +1,193 @@
+"""How a PSF meets windows: what of it is free in a fit, and its score against the pixels.
+
+Parameters of a spot stand in the order x, y (px, pixel centres on the integers of the window), [depth in nm, or factor on the width], photons,
+background. An emitter may lie off the middle of its window: its position is split into a pixel and a fraction in -0.5 .. 0.5, the PSF is drawn for
+the fraction and its patch is moved by whole pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..kernels.spot_score import naive, score, score_aligned
+from ..optics import PSF, AstigmaticPSF, GaussianPSF
+from ..optics.base import gaussian_width
+from .noise import Noise
+
+Third = Literal["depth", "width"]
+"""What is found besides x and y."""
+
+STEPS = {torch.float32: (0.02, 4.0, 4e-3), torch.float64: (1e-4, 1e-2, 1e-5)}
+"""Steps of differences: px, nm of depth, and of the factor on the width."""
+
+CACHE = 1 << 18  # numbers
+LANES = 16  # spots are drawn in multiples of this, so that a spot's result does not depend on how many stand beside it
+
+
+def frozen(psf: PSF, dtype: torch.dtype, device: torch.device | str) -> PSF:
+    """Copy a PSF for evaluation: no gradients by its own parameters."""
+    return copy.deepcopy(psf).requires_grad_(False).to(device=device, dtype=dtype)
+
+
+def number_type(psf: PSF) -> Tensor:
+    """Give an empty tensor of the number type and on the device in which a PSF is drawn."""
+    for values in (*psf.parameters(), *psf.buffers()):
+        if values.is_floating_point():
+            return values.new_zeros(0)
+    return torch.zeros(0)
+
+
+def patches(psf: PSF, offset_px: Tensor, third: Tensor, kind: Third | None) -> tuple[Tensor, Tensor]:
+    """Draw emitters with the derivatives by all free coordinates.
+
+    A PSF with derivatives of its own gives them. Those of the others are central differences, good to 1e-4 in single and 1e-8 in double
+    precision: forward-mode automatic derivatives of the formulas take ten times as long.
+
+    Args:
+        psf: as `frozen` gives it.
+        offset_px: (n, 2) in -0.5 .. 0.5.
+        third: (n,) depth or factor on the width; without a kind, the depth at which they are drawn.
+        kind: what the third coordinate is, None if there is none.
+
+    Returns:
+        (n, planes, k, k) and (n, 2 or 3, planes, k, k).
+    """
+    if kind != "width" and has_derivatives(psf):
+        with torch.inference_mode(False), torch.enable_grad():  # they may be automatic ones
+            values, slopes = psf.with_derivatives(offset_px.clone(), third.clone())
+        return values.detach(), slopes.detach() if kind == "depth" else slopes[:, :2].detach()
+    at = torch.cat((offset_px, third[:, None]), 1)
+    lateral, depth, factor = STEPS[at.dtype]
+    steps = torch.diag(at.new_tensor((lateral, lateral, factor if kind == "width" else depth)))[: 3 if kind else 2]
+    moves = torch.cat((torch.zeros_like(steps[:1]), steps, -steps))
+    drawn = draw(psf, (at + moves[:, None]).flatten(0, 1), kind).unflatten(0, (len(moves), len(at)))
+    ahead, behind = drawn[1:].chunk(2)
+    size = 2 * steps.amax(1)[:, None, None, None, None]
+    return drawn[0], ((ahead - behind) / size).transpose(0, 1)
+
+
+@torch.no_grad()
+def draw(psf: PSF, at: Tensor, kind: Third | None) -> Tensor:
+    """Draw emitters at (n, 3) x, y in px and depth or factor on the width: (n, planes, k, k)."""
+    if kind == "width":
+        return psf(at[:, :2], torch.zeros_like(at[:, 2]), at[:, 2])
+    return psf(at[:, :2], at[:, 2])
+
+
+def has_derivatives(psf: PSF) -> bool:
+    """Whether a PSF knows its derivatives better than automatically."""
+    return type(psf).with_derivatives is not PSF.with_derivatives
+
+
+def split(position_px: Tensor) -> tuple[Tensor, Tensor]:
+    """Split positions (..., 2) into whole pixels (int64) and fractions in -0.5 .. 0.5."""
+    whole = position_px.round()
+    return whole.long(), position_px - whole
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Pixels to be explained.
+
+    Args:
+        counts: (n, planes, h, w) as `Noise.counts` gives them; NaN where there is no pixel.
+        dark: (n or 1, planes, h, w) mean counts without light.
+        gain: mean counts per photon.
+    """
+
+    counts: Tensor
+    dark: Tensor
+    gain: float
+
+    @classmethod
+    def of(cls, photons: Tensor, noise: Noise) -> Windows:
+        """Make windows of photons (n, planes, h, w)."""
+        return cls(noise.counts(photons).contiguous(), noise.dark(photons).contiguous(), noise.gain)
+
+    @property
+    def shape_px(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.counts.shape[-2], self.counts.shape[-1]
+
+
+class Drawing:
+    """A PSF with its free coordinates.
+
+    Args:
+        psf: any PSF.
+        third: what is found besides x and y, None for nothing.
+        like: a tensor whose number type and device are used.
+    """
+
+    def __init__(self, psf: PSF, third: Third | None, like: Tensor) -> None:
+        self.psf = frozen(psf, like.dtype, like.device)
+        self.third: Third | None = third
+        self.n_coordinates = 3 if third else 2
+        self.is_aligned = psf.maps is None and (
+            type(psf) is GaussianPSF or (type(psf) is AstigmaticPSF and float(psf.angle_deg.detach()) == 0)
+        )
+
+    @property
+    def batch(self) -> int:
+        """Spots that are best drawn at once: as many as stay in the cache."""
+        numbers = 64 if self.is_aligned else 7 * self.psf.planes * self.psf.roi_px**2
+        return min(1024, max(64, CACHE // numbers // LANES * LANES))
+
+    def score(self, windows: Windows, which: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Score spots (m, p) against windows ``which`` (m,); objective, gradient and Fisher matrix as in kernels/spot_score."""
+        photons, background = at[:, self.n_coordinates], at[:, self.n_coordinates + 1 :]
+        if self.is_aligned:
+            width, growth = self._widths(at)
+            return score_aligned(
+                windows.counts, windows.dark, which, at[:, :2], width, growth, photons, background, windows.gain, self.n_coordinates
+            )
+        whole, part = split(at[:, :2])
+        padded = self._in_lanes(torch.cat((part, self._third_of(at)[:, None]), 1))
+        values, slopes = (drawn[: len(at)] for drawn in patches(self.psf, padded[:, :2], padded[:, 2], self.third))
+        return score(
+            windows.counts, windows.dark, which, values, slopes, whole[:, 1], whole[:, 0], photons, background, windows.gain
+        )
+
+    def fractions(self, at: Tensor, shape_px: tuple[int, int]) -> Tensor:
+        """Draw spots (m, p) into windows: (m, planes, h, w) fractions of their photons."""
+        whole, part = split(at[:, :2])
+        n = len(at)
+        padded = self._in_lanes(torch.cat((part, self._third_of(at)[:, None]), 1))
+        return naive.placed(draw(self.psf, padded, self.third)[:n], whole[:, 1], whole[:, 0], shape_px)
+
+    def _third_of(self, at: Tensor) -> Tensor:
+        return at[:, 2] if self.third else torch.zeros_like(at[:, 0])
+
+    def _in_lanes(self, at: Tensor) -> Tensor:
+        """Fill coordinates (n, 3) up to full lanes, in the number type in which the PSF is drawn."""
+        more = -len(at) % LANES if len(at) else 0
+        return torch.cat((at, at[-1:].expand(more, -1))).to(number_type(self.psf))
+
+    def _widths(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the widths along x and y in px, and their derivatives by the third coordinate: (m, 2) each."""
+        third = at[:, 2] if self.third else torch.zeros_like(at[:, 0])
+        pixel = torch.tensor(self.psf.pixel_size_nm[::-1], dtype=at.dtype, device=at.device)
+        if self.third == "width":
+            growth = self._widths_nm(torch.zeros_like(third)) / pixel
+            return growth * third[:, None], growth
+        width = self._widths_nm(third) / pixel
+        if self.third is None:
+            return width, torch.zeros_like(width)
+        step = STEPS[torch.float64][1]
+        return width, (self._widths_nm(third + step) - self._widths_nm(third - step)) / (2 * step * pixel)
+
+    @torch.no_grad()
+    def _widths_nm(self, z_nm: Tensor) -> Tensor:
+        psf = self.psf
+        if isinstance(psf, AstigmaticPSF):
+            return torch.stack(psf.widths_nm(z_nm), 1)
+        assert isinstance(psf, GaussianPSF)
+        width = psf.width_nm.expand_as(z_nm)
+        if psf.depth_nm is not None:
+            width = gaussian_width(z_nm, psf.width_nm, psf.focus_nm, psf.depth_nm)
+        return torch.stack((width, width), 1).to(z_nm.dtype)

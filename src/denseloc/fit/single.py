@@ -1,0 +1,259 @@
+"""One emitter in each window: position, depth, photons and background by maximum likelihood, with their bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..optics import PSF
+from .deviance import deviance, expected_moments, p_value
+from .drawing import Drawing, Third, Windows
+from .fisher import invert
+from .levenberg import Climb, Limits, climb
+from .noise import Noise
+from .start import by_least_squares, by_moments, depth_starts
+
+LEAST_PHOTONS, LEAST_BACKGROUND = 1e-2, 1e-3
+WIDTHS = (0.3, 4.0)  # factors on the width that are believed
+DEPTHS_NM = (-750.0, 750.0)
+"""Depths searched where neither the PSF nor the caller says which."""
+
+CHUNK_PX = 1 << 20  # pixels that are held at once beside the windows themselves
+
+
+@dataclass(frozen=True)
+class SingleFits:
+    """Estimates of n spots; all tensors have length n. Positions count from the outer corner of each window's pixel (0, 0).
+
+    Args:
+        names: the fitted parameters: x_nm, y_nm, [z_nm or width_nm,] photons, background (or background_0, background_1, ... of the planes).
+        values: (n, p) float64.
+        covariance: (n, p, p) inverse of the Fisher matrix at the estimates.
+        log_likelihood: of the Poisson counts of `noise`.
+        deviance_ratio: deviance over its expectation; about 1 where the model holds.
+        p_value: probability of a worse agreement if the model holds.
+        iterations: evaluations of the best start.
+        converged: at a maximum inside of the limits. The other rows hold where the search has stopped and must not be used.
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+    covariance: Tensor
+    log_likelihood: Tensor
+    deviance_ratio: Tensor
+    p_value: Tensor
+    iterations: Tensor
+    converged: Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.values[:, self.names.index(name)]
+
+    def crlb(self, name: str) -> Tensor:
+        """Give the Cramer-Rao bound of a parameter as a standard deviation, (n,)."""
+        index = self.names.index(name)
+        return self.covariance[:, index, index].sqrt()
+
+
+def fit_single(
+    psf: PSF,
+    photons: Tensor,
+    *,
+    excess: float = 1.0,
+    noise_variance: Tensor | float = 0.0,
+    depth: bool | None = None,
+    free_width: bool = False,
+    z_range_nm: tuple[float, float] | None = None,
+    z_starts_nm: Tensor | None = None,
+    start_nm: Tensor | None = None,
+    shared_background: bool = False,
+    tries: int = 2,
+    reach_px: float | None = None,
+    tolerance: float = 1e-4,
+    max_iterations: int = 50,
+    dtype: torch.dtype = torch.float32,
+) -> SingleFits:
+    """Fit one emitter in each window.
+
+    Args:
+        psf: any PSF; its patch should reach over the window also from where the emitter lies (pixels outside of it count as without light).
+        photons: (n, planes, h, w) or (n, h, w) windows; NaN where there is no pixel.
+        excess, noise_variance: noise of the photons, ``excess mu + noise_variance``; the variance one number or broadcastable to the windows.
+        depth: whether z is found; as the PSF's kind says if None.
+        free_width: find a factor on the width instead of z.
+        z_range_nm: depths searched; those of the PSF if None.
+        z_starts_nm: (s,) depths to begin with; chosen by the shape of the PSF if None.
+        start_nm: (n, 2 or 3) x, y[, z] to begin with, in place of moments and depths.
+        shared_background: one background for all planes.
+        tries: how many of the starts, the likeliest first, are followed; the best end is kept.
+        reach_px: how far x and y may lie from the middle of the window; to its border if None.
+        tolerance, max_iterations: of `levenberg.climb`.
+        dtype: number type of the windows and the drawn PSF, float32 or float64; sums and parameters are always in double precision.
+
+    Raises:
+        ValueError: the windows do not suit the PSF.
+    """
+    photons = (photons[:, None] if photons.ndim == 3 else photons).to(dtype)
+    if photons.ndim != 4 or photons.shape[1] != psf.planes:
+        raise ValueError(f"windows of shape {tuple(photons.shape)}; expected (n, {psf.planes}, h, w) for this PSF")
+    third: Third | None = "width" if free_width else "depth" if (psf.settings.tells_depth if depth is None else depth) else None
+    noise = Noise(excess, noise_variance)
+    drawing, windows = Drawing(psf, third, photons), Windows.of(photons, noise)
+    z_range = z_range_nm or psf.z_range_nm or DEPTHS_NM
+    depths = torch.zeros(1)
+    if third == "depth":
+        depths = depth_starts(drawing.psf, z_range) if z_starts_nm is None else z_starts_nm
+    places = None if start_nm is None else _given(drawing, start_nm.to(photons.device), depths)
+    parts = [
+        _starts(drawing, photons[some], depths.to(photons), None if places is None else places[some], shared_background)
+        for some in _slices(photons)
+    ]
+    starts = torch.cat(parts)
+    limits = _limits(drawing, windows, starts.shape[2], z_range, reach_px)
+    found = _best(drawing, windows, starts, limits, tries, tolerance, max_iterations)
+    return _finish(drawing, windows, found, limits, noise.is_amplified)
+
+
+def _slices(windows: Tensor) -> list[slice]:
+    """Cut windows (n, planes, h, w) into parts of a bearable number of pixels; at least one, which may be empty."""
+    step = max(1, CHUNK_PX // max(1, windows.shape[1:].numel()))
+    return [slice(i, i + step) for i in range(0, max(1, len(windows)), step)]
+
+
+def _given(drawing: Drawing, start_nm: Tensor, depths: Tensor) -> Tensor:
+    """Turn given positions (n, 2 or 3) in nm into coordinates (n, s, c) to begin with, at all depths where none is given."""
+    pixel = torch.tensor(drawing.psf.pixel_size_nm[::-1], dtype=torch.float64, device=start_nm.device)
+    lateral = start_nm[:, None, :2].double() / pixel - 0.5
+    if drawing.third == "depth" and start_nm.shape[1] > 2:
+        return torch.cat((lateral, start_nm[:, None, 2:3].double()), 2)
+    return _with_third(drawing, lateral.expand(-1, len(depths), -1), depths)
+
+
+def _with_third(drawing: Drawing, lateral: Tensor, depths: Tensor) -> Tensor:
+    """Put the depths (s,), or a factor of 1 on the width, beside positions (n, s, 2)."""
+    if drawing.third is None:
+        return lateral
+    third = depths if drawing.third == "depth" else torch.ones_like(depths)
+    return torch.cat((lateral, third.to(lateral)[None, :, None].expand(len(lateral), -1, -1)), 2)
+
+
+def _starts(drawing: Drawing, photons: Tensor, depths: Tensor, places: Tensor | None, shared: bool) -> Tensor:
+    """Make start values (n, s, p): coordinates by moments unless they are given, photons and background by least squares."""
+    if places is None:
+        places = _with_third(drawing, by_moments(drawing.psf, photons, depths).double(), depths)
+    starts = []
+    for at in places.unbind(1):
+        bright, level = by_least_squares(drawing.fractions(at, (photons.shape[2], photons.shape[3])), photons, shared)
+        starts.append(torch.cat((at, bright[:, None].double(), level.double()), 1))
+    return torch.stack(starts, 1)
+
+
+def _limits(drawing: Drawing, windows: Windows, p: int, z_range: tuple[float, float], reach_px: float | None) -> Limits:
+    sides = windows.shape_px[::-1]
+    middle = [(side - 1) // 2 for side in sides]
+    reach = [side / 2 if reach_px is None else reach_px for side in sides]
+    low = [m - r for m, r in zip(middle, reach, strict=True)]
+    high = [m + r for m, r in zip(middle, reach, strict=True)]
+    stride = [1.0, 1.0]
+    if drawing.third:
+        bounds = z_range if drawing.third == "depth" else WIDTHS
+        low, high = [*low, bounds[0]], [*high, bounds[1]]
+        stride.append((z_range[1] - z_range[0]) / 5 if drawing.third == "depth" else 0.3)
+    lights = p - len(low) - 1
+    low += [LEAST_PHOTONS] + [LEAST_BACKGROUND] * lights
+    high, stride = ([*values, *[float("inf")] * (1 + lights)] for values in (high, stride))
+    return Limits(*(torch.tensor(v, dtype=torch.float64, device=windows.counts.device) for v in (low, high, stride)))
+
+
+def _best(
+    drawing: Drawing, windows: Windows, starts: Tensor, limits: Limits, tries: int, tolerance: float, max_iterations: int
+) -> Climb:
+    """Follow the likeliest starts (n, s, p) and keep the best end of each spot; ends that have not converged come last."""
+    n, s, p = starts.shape
+    followed = min(s, tries)
+    if followed < s:
+        every = torch.arange(n, device=starts.device)
+        likely = [_in_parts(drawing, windows, every, starts[:, k]) for k in range(s)]
+        chosen = torch.stack(likely, 1).topk(followed, dim=1, largest=False).indices
+        starts = starts.gather(1, chosen[:, :, None].expand(-1, -1, p))
+    found = climb(
+        lambda which, at: drawing.score(windows, which // followed, at),
+        starts.reshape(-1, p).contiguous(),
+        limits,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        batch=drawing.batch,
+    )
+    if followed == 1:
+        return found
+    inside = found.converged & ~_at_limit(found.at, limits, drawing.n_coordinates)
+    rank = torch.where(inside, found.objective, found.objective + 1e12).reshape(n, followed)
+    best = rank.nan_to_num(nan=float("inf")).argmin(1) + followed * torch.arange(n, device=starts.device)
+    return Climb(*(getattr(found, name)[best] for name in ("at", "objective", "fisher", "iterations", "converged")))
+
+
+def _in_parts(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor) -> Tensor:
+    """Give the objective of spots, some at a time."""
+    step = drawing.batch
+    return torch.cat([drawing.score(windows, which[i : i + step], at[i : i + step])[0] for i in range(0, max(1, len(at)), step)])
+
+
+def _at_limit(at: Tensor, limits: Limits, n_coordinates: int) -> Tensor:
+    pressed = (at <= limits.low) | (at >= limits.high)
+    return pressed[:, :n_coordinates].any(1) | (at[:, n_coordinates] <= LEAST_PHOTONS)
+
+
+def _finish(drawing: Drawing, windows: Windows, found: Climb, limits: Limits, is_amplified: bool) -> SingleFits:
+    n, p = found.at.shape
+    every = torch.arange(n, device=found.at.device)
+    parts = [_agreement(drawing, windows, every[some], found.at[some], is_amplified) for some in _slices(windows.counts)]
+    likelihood, ratio, probability = torch.cat(parts, 1)
+    pixel = drawing.psf.pixel_size_nm
+    units = torch.ones(p, dtype=torch.float64, device=found.at.device)
+    units[0], units[1] = pixel[1], pixel[0]
+    if drawing.third == "width":
+        units[2] = drawing.psf.settings.width_in_focus_nm()
+    values = found.at * units
+    values[:, 0] += 0.5 * pixel[1]
+    values[:, 1] += 0.5 * pixel[0]
+    lights = p - drawing.n_coordinates - 1
+    third = {None: (), "depth": ("z_nm",), "width": ("width_nm",)}[drawing.third]
+    background = ("background",) if lights == 1 else tuple(f"background_{k}" for k in range(lights))
+    covariance = invert(found.fisher) * units[:, None] * units
+    sound = torch.isfinite(covariance.diagonal(dim1=1, dim2=2)).all(1) & torch.isfinite(likelihood)
+    return SingleFits(
+        names=("x_nm", "y_nm", *third, "photons", *background),
+        values=values,
+        covariance=covariance,
+        log_likelihood=likelihood,
+        deviance_ratio=ratio,
+        p_value=probability,
+        iterations=found.iterations,
+        converged=found.converged & sound & ~_at_limit(found.at, limits, drawing.n_coordinates),
+    )
+
+
+def _agreement(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor, is_amplified: bool) -> Tensor:
+    """Give log-likelihood, deviance over its expectation, and p-value of spots: (3, m)."""
+    counts = windows.counts[which]
+    dark = windows.dark[which] if len(windows.dark) > 1 else windows.dark
+    k = drawing.n_coordinates
+    shape = drawing.fractions(at, windows.shape_px)
+    light = at[:, k, None, None, None] * shape + at[:, k + 1 :, None, None]
+    mean = (windows.gain * light.to(counts) + dark).clamp(min=1e-6)
+    there = ~torch.isnan(counts)
+    counts = torch.where(there, counts, mean).clamp(min=0)
+    term = torch.special.xlogy(counts, mean) - mean - torch.lgamma(counts + 1)
+    expected, variance = expected_moments(mean, dark, is_amplified)
+    terms = (term, deviance(counts, mean), expected, variance)
+    likelihood, found, expected, variance = (torch.where(there, t, 0.0).sum((1, 2, 3), dtype=torch.float64) for t in terms)
+    p = at.shape[1]
+    expected, variance = (expected - p).clamp(min=0.1), (variance - 2 * p).clamp(min=0.1)
+    return torch.stack((likelihood, found / expected, p_value(found, expected, variance)))

@@ -1,0 +1,314 @@
+"""Single-emitter fits: local maxima of a matched filter, and the maximum-likelihood fit of one emitter around each.
+
+The classical method for molecules that do not overlap; level with the Cramer-Rao bound there. The filter is the least-squares estimate of the
+photons of an emitter on each pixel, with the background of the window around it, over its own standard deviation.
+
+Source: Smith, Joseph, Rieger, Lidke, Nature Methods 7 (2010) 373 (maximum likelihood at the bound); Huang et al., Nature Methods 10 (2013) 653
+(pixels with noise of their own).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn import functional
+
+from ..data import Frames, Localizations
+from ..description import Range, ordered
+from ..errors import ModelError
+from ..fit import Noise, SingleFits, fit_single
+from ..fit.drawing import number_type
+from ..fit.single import DEPTHS_NM
+from ..fit.start import depth_starts
+from ..optics import PSF, PSFS, GaussianSettings, MultiplaneSettings, PSFSettings
+from ..units import PixelSize
+from .base import Localizer, LocalizerSettings, Scales
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    PSFKind: TypeAlias = Any
+else:
+    PSFKind = PSFS.field()
+
+GHOST = 0.3  # correlation from which on a side maximum counts
+LIGHT = 0.97  # of an emitter's squared brightness that a window is to hold
+AT_ONCE = 1 << 15  # windows that are fitted at once
+
+
+class SingleSettings(LocalizerSettings):
+    """``[localizer] kind = "single"``."""
+
+    needs_training: ClassVar[bool] = False
+
+    kind: Literal["single"] = "single"
+    psf: PSFKind | None = Field(None, description="the PSF; absent: a Gaussian as wide as is measured or told of the movie")
+    free_width: bool = Field(False, description="find the width of each emitter, in place of its depth")
+    significance: float = Field(5.0, gt=0, description="least height of a maximum over the noise of its filter")
+    window_px: int | None = Field(
+        None, ge=5, le=65, description="pixels across the window of a fit; odd; absent: by the PSF's size"
+    )
+    z_range_nm: Range | None = Field(None, description="depths searched; absent: those of the PSF or of the model")
+    least_p_value: float = Field(0.0, ge=0, lt=1, description="leave out fits whose image agrees worse with the model; 0 keeps all")
+
+    @model_validator(mode="after")
+    def _possible(self) -> SingleSettings:
+        if self.window_px is not None and self.window_px % 2 == 0:
+            raise ValueError(f"window_px must be odd (found {self.window_px})")
+        if self.z_range_nm is not None:
+            ordered(self.z_range_nm, "z_range_nm")
+        return self
+
+    def build(self, scales: Scales) -> Single:
+        """Make the localizer; it needs no training."""
+        return Single(self, scales)
+
+
+class Single(Localizer):
+    """Finds maxima and fits one emitter to each. It knows no probability, so that no threshold on it applies."""
+
+    def __init__(self, settings: SingleSettings, scales: Scales) -> None:
+        super().__init__(scales)
+        self.settings = settings
+
+    def psf_settings(self, pixel_size_nm: PixelSize) -> PSFSettings:
+        """Give the PSF of the document, or a Gaussian of the width that the conditions tell."""
+        told: PSFSettings | None = self.settings.psf
+        if told is not None:
+            return told
+        width = self.conditions.width_px * math.sqrt(pixel_size_nm[0] * pixel_size_nm[1])
+        roi = min(101, 2 * (window_for_width(self.conditions.width_px) // 2 + self._reach) + 1)
+        if self.scales.planes == 1:
+            return GaussianSettings(width_nm=width, roi_px=roi)
+        return MultiplaneSettings(width_nm=width, plane_focus_nm=(0.0,) * self.scales.planes, depth_nm=1e6, roi_px=roi)
+
+    @property
+    def finds_depth(self) -> bool:
+        """Whether z is found."""
+        told: PSFSettings | None = self.settings.psf
+        return told is not None and type(told).tells_depth and not self.settings.free_width
+
+    @property
+    def _reach(self) -> int:
+        """Pixels around a maximum in which there is no other one, and which its fit must not leave."""
+        told: PSFSettings | None = self.settings.psf
+        width = self.conditions.width_px
+        if told is not None:
+            width = told.width_in_focus_nm() / math.sqrt(self.scales.pixel_size_nm[0] * self.scales.pixel_size_nm[1])
+        return max(1, math.ceil(1.5 * width))
+
+    @torch.no_grad()
+    def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> Localizations:
+        """Localize; see `Localizer.forward`. Frames are filtered one by one, whole, so that tiles have no meaning here.
+
+        Raises:
+            ModelError: a threshold was set, or the PSF has another number of planes than the frames.
+        """
+        if self.threshold is not None:
+            raise ModelError(
+                "method 'single' gives no probabilities, so that no threshold on them applies; leave it out, or set 'significance'"
+            )
+        first = frames.first_frame
+        start, stop = (first, first + len(frames)) if keep is None else keep
+        psf = self.psf_settings(frames.pixel_size_nm).build(frames.pixel_size_nm).requires_grad_(False).to(frames.photons.device)
+        planes = frames.photons.shape[1]
+        if psf.planes != planes:
+            raise ModelError(f"the PSF has {psf.planes} planes, the frames have {planes}; give a PSF for such frames")
+        depths = depth_starts(psf, self._z_range(psf)) if self.finds_depth else torch.zeros(1)
+        size = self.settings.window_px or window_for(psf, depths)
+        peaks = self._peaks(frames, (start - first, stop - first), psf, depths, size)
+        parts = [self._fit(frames, peaks[i : i + AT_ONCE], psf, size) for i in range(0, max(1, len(peaks)), AT_ONCE)]
+        return Localizations.concat(parts).sort()
+
+    def _z_range(self, psf: PSF) -> tuple[float, float]:
+        unit = self.scales.z_unit_nm
+        return self.settings.z_range_nm or psf.z_range_nm or ((-unit, unit) if unit else DEPTHS_NM)
+
+    def _peaks(self, frames: Frames, part: tuple[int, int], psf: PSF, depths: Tensor, size: int) -> Tensor:
+        """Find the maxima of frames ``part``: (n, 3) index of the frame, row, column."""
+        matched = Matched(psf, depths, size, frames, Noise(self.conditions.excess, self.conditions.noise_variance))
+        distance = max(self._reach, ghosts(psf, depths))
+        found = [torch.zeros(0, 3, dtype=torch.long, device=frames.photons.device)]
+        for index in range(*part):
+            places = maxima(matched.significance(index), self.settings.significance, distance)
+            found.append(torch.cat((torch.full_like(places[:, :1], index), places), 1))
+        return torch.cat(found)
+
+    def _fit(self, frames: Frames, peaks: Tensor, psf: PSF, size: int) -> Localizations:
+        """Fit one emitter around each peak and give those that can be believed."""
+        variance = self.conditions.noise_variance if frames.variance is None else frames.variance
+        if isinstance(variance, Tensor):
+            variance = windows(variance.expand(frames.photons.shape), peaks, size, fill=0.0)
+        fits = fit_single(
+            psf,
+            windows(frames.photons, peaks, size),
+            excess=self.conditions.excess,
+            noise_variance=variance,
+            depth=self.finds_depth,
+            free_width=self.settings.free_width,
+            z_range_nm=self._z_range(psf),
+            reach_px=self._reach + 0.5,
+        )
+        corner = peaks[:, 1:] - size // 2 + torch.tensor(frames.origin_px, device=peaks.device)
+        good = fits.converged & (fits.p_value >= self.settings.least_p_value)
+        return _to_localizations(fits, peaks[:, 0] + frames.first_frame, corner, good, frames.pixel_size_nm)
+
+
+def _to_localizations(fits: SingleFits, frame: Tensor, corner_px: Tensor, good: Tensor, pixel_size_nm: PixelSize) -> Localizations:
+    """Give the good fits as a table; ``corner_px`` (n, 2) is the row and column of each window's first pixel in the field."""
+    columns = {"frame": frame, "log_likelihood": fits.log_likelihood}
+    for name in fits.names:
+        if name.startswith("background"):
+            continue
+        columns[name] = fits[name]
+        if name != "width_nm":
+            columns[f"sigma_{name}"] = fits.crlb(name)
+        if name in ("x_nm", "y_nm", "z_nm"):
+            columns[f"crlb_{name}"] = fits.crlb(name)
+    columns["x_nm"] = columns["x_nm"] + corner_px[:, 1] * pixel_size_nm[1]
+    columns["y_nm"] = columns["y_nm"] + corner_px[:, 0] * pixel_size_nm[0]
+    lights = [fits[name] for name in fits.names if name.startswith("background")]
+    columns["background"] = torch.stack(lights, 1).mean(1)
+    return Localizations({name: values[good].cpu().numpy().astype(np.float64) for name, values in columns.items()})
+
+
+# --------------------------------------------------------------------------------------------------------------------- detection
+
+
+class Matched:
+    """The significance of an emitter on each pixel of the frames.
+
+    On the window around a pixel, light is background plus photons times the PSF's image there. With ``k`` the image less its mean over the
+    window (and plane), the least-squares photons are ``sum k d / sum k^2``, and their variance without the emitter
+    ``sum k^2 (excess b + v) / (sum k^2)^2`` with the background b left by the same fit. Few photons scatter upwards more than downwards: the ratio
+    is read as that of a Poisson number with this skewness, and the significance is the root of its deviance. Windows that reach over the border
+    count the pixels that are there. Of several depths the most significant one counts.
+    """
+
+    def __init__(self, psf: PSF, depths: Tensor, size: int, frames: Frames, noise: Noise) -> None:
+        self.frames, self.noise, self.size = frames, noise, size
+        z = depths.to(number_type(psf))
+        images = _centre(psf(z.new_zeros(len(z), 2), z), size).to(frames.photons).transpose(0, 1)  # (planes, depths, k, k)
+        self.kernels = torch.cat((images, torch.ones_like(images[:, :1])), 1)
+        there = torch.ones_like(frames.photons[0, :1])
+        self.one = torch.stack([self._filter(there[0], kernel) for kernel in self.kernels])  # (planes, depths + 1, h, w)
+        square, cube = (torch.stack([self._filter(there[0], kernel[:-1] ** power) for kernel in self.kernels]) for power in (2, 3))
+        self.mean = self.one[:, :-1] / self.one[:, -1:]
+        self.contrast = (square - self.mean * self.one[:, :-1]).clamp(min=0)
+        self.third = cube - 3 * self.mean * square + 2 * self.mean**2 * self.one[:, :-1]
+        told = frames.variance
+        self.is_static = told is None or told.ndim < 4 or len(told) == 1
+        self.variance: Tensor | float = noise.variance
+        if told is not None and self.is_static:
+            self.variance = self._spread(told.expand(1, *frames.photons.shape[1:])[0])
+
+    def significance(self, index: int) -> Tensor:
+        """Give the significance in one frame, (h, w)."""
+        light = self.frames.photons[index]
+        level = light.mean((1, 2), keepdim=True)  # taken away first: sums of small numbers keep their digits
+        sums = torch.stack([self._filter(image, kernel) for image, kernel in zip(light - level, self.kernels, strict=True)])
+        score = (sums[:, :-1] - self.mean * sums[:, -1:]).sum(0)
+        photons = score / self.contrast.sum(0).clamp(min=1e-12)
+        background = (sums[:, -1:] - photons.clamp(min=0) * self.one[:, :-1]) / self.one[:, -1:] + level[:, None]
+        camera = self.variance
+        if not self.is_static:
+            assert self.frames.variance is not None
+            camera = self._spread(self.frames.variance[index])
+        elif not isinstance(camera, Tensor):
+            camera = camera * self.contrast
+        dark = background.clamp(min=LEAST_LIGHT)
+        noise = (self.noise.excess * dark * self.contrast + camera).sum(0).clamp(min=1e-12)
+        third = self.noise.excess**2 * (1.5 if self.noise.is_amplified else 1.0) * dark * self.third
+        skew = third.sum(0).clamp(min=0) / noise**1.5
+        return _as_normal(score / noise.sqrt(), skew).amax(0)
+
+    def _spread(self, variance: Tensor) -> Tensor:
+        """Give ``sum k^2 v`` of the camera's noise (planes, h, w): (planes, depths, h, w)."""
+        spread = []
+        for image, kernel, mean in zip(variance, self.kernels, self.mean, strict=True):
+            plain = self._filter(image, kernel)
+            spread.append(self._filter(image, kernel[:-1] ** 2) - 2 * mean * plain[:-1] + mean**2 * plain[-1:])
+        return torch.stack(spread)
+
+    def _filter(self, image: Tensor, kernels: Tensor) -> Tensor:
+        """Correlate an image (h, w) with kernels (c, k, k); pixels outside count as 0."""
+        return functional.conv2d(image[None, None], kernels[:, None], padding=self.size // 2)[0]
+
+
+LEAST_LIGHT = 0.1  # photons per pixel: a darker background would make single photons significant
+
+
+def _as_normal(ratio: Tensor, skew: Tensor) -> Tensor:
+    """Turn deviations in standard deviations of a skew law into those of a normal law with equal tails, as if it were Poisson."""
+    root = skew.clamp(min=1e-2)  # of the inverse mean of a Poisson number
+    u = (ratio * root).clamp(min=0)
+    return torch.where(ratio > 0, (2 * ((1 + u) * torch.log1p(u) - u)).clamp(min=0).sqrt() / root, ratio)
+
+
+def ghosts(psf: PSF, depths: Tensor) -> int:
+    """Give how far from an emitter one part of its image looks like another: the farthest side maximum of its images' correlations, in px."""
+    z = depths.to(number_type(psf))
+    images = psf(z.new_zeros(len(z), 2), z)
+    images = images / images.square().sum((1, 2, 3), keepdim=True).sqrt()
+    alike = functional.conv2d(images, images, padding=psf.roi_px - 1).flatten(0, 1)
+    middle = psf.roi_px - 1
+    places = torch.cat([maxima(one, GHOST, 1) for one in alike]) - middle
+    farthest = int(places.abs().max()) if len(places) else 0
+    return farthest + 1 if farthest > 0 else 0
+
+
+def maxima(score: Tensor, least: float, distance: int) -> Tensor:
+    """Find pixels above ``least`` that no pixel within ``distance`` rows and columns exceeds; of equal ones, the first in reading order.
+
+    Returns:
+        (n, 2) row, column in reading order.
+    """
+    h, w = score.shape
+    d, side = distance, 2 * distance + 1
+    padded = functional.pad(score[None, None], (d, d, d, d), value=-math.inf)
+    lines = functional.max_pool2d(padded, (1, side), 1)[0, 0]  # (h + 2 d, w)
+    above, below = (functional.max_pool2d(part[None, None], (d, 1), 1)[0, 0] for part in (lines[: h + d - 1], lines[d + 1 :]))
+    row = padded[0, 0, d : d + h]
+    left, right = (functional.max_pool2d(part[None, None], (1, d), 1)[0, 0] for part in (row[:, : w + d - 1], row[:, d + 1 :]))
+    return torch.nonzero((score > least) & (score > above) & (score > left) & (score >= below) & (score >= right))
+
+
+def windows(images: Tensor, peaks: Tensor, size: int, fill: float = math.nan) -> Tensor:
+    """Cut windows around peaks (n, 3): (n, planes, size, size), with ``fill`` where there is no pixel."""
+    half = size // 2
+    steps = torch.arange(-half, half + 1, device=images.device)
+    row, column = peaks[:, 1:2] + steps, peaks[:, 2:3] + steps
+    h, w = images.shape[-2:]
+    there = ((row >= 0) & (row < h))[:, :, None] & ((column >= 0) & (column < w))[:, None, :]
+    rows, columns = row.clamp(0, h - 1)[:, None, :, None], column.clamp(0, w - 1)[:, None, None, :]
+    plane = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
+    taken = images[peaks[:, 0, None, None, None], plane, rows, columns]
+    return torch.where(there[:, None], taken, fill)
+
+
+def window_for_width(width_px: float) -> int:
+    """Give the odd window that holds a Gaussian: three widths to each side."""
+    return min(65, max(7, 2 * math.ceil(3 * width_px) + 1))
+
+
+def window_for(psf: PSF, depths: Tensor) -> int:
+    """Give the odd window that holds nearly all that tells where an emitter is, at each of the depths."""
+    z = depths.to(number_type(psf))
+    images = psf(z.new_zeros(len(z), 2), z)
+    whole = images.square().sum((1, 2, 3))
+    least = window_for_width(psf.settings.width_in_focus_nm() / math.sqrt(psf.pixel_size_nm[0] * psf.pixel_size_nm[1]))
+    for size in range(min(least, psf.roi_px), min(psf.roi_px, 65), 2):
+        if bool((_centre(images, size).square().sum((1, 2, 3)) >= LIGHT * whole).all()):
+            return size
+    return min(psf.roi_px, 65)
+
+
+def _centre(images: Tensor, size: int) -> Tensor:
+    """Take the middle of patches, or fill them up with zeros: (..., size, size)."""
+    margin = (size - images.shape[-1]) // 2
+    return functional.pad(images, (margin,) * 4)
