@@ -1,0 +1,156 @@
+"""PSF files: our own and those of other programs' calibrations; one file a format.
+
+A format has `suffixes`, says by the content of a file whether it `claims` it, and can `read` it; some can `write`. To add one, write a
+file here and put its class on the shelf below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from ...description import nearest
+from ...errors import CalibrationError
+from ...files import check_writable
+from ...optics import PSFSettings
+from ...units import PixelSize, pixel_size_pair
+from . import hdf5, json_toml, picasso_yaml, sigma_curves, smap
+from .json_toml import SectionFile
+from .own import Own
+from .parts import PSFFile, needed_pixel_size, plain
+from .picasso_yaml import PicassoYaml
+from .sigma_curves import SigmaCurves
+from .smap import Smap
+from .uipsf import UiPsf
+
+
+class PSFFormat(Protocol):
+    """A kind of PSF file."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    expects: str
+
+    def claims(self, path: Path) -> bool:
+        """Say by its content whether the file is of this format; raise CalibrationError where it cannot be read at all."""
+        ...
+
+    def read(self, path: Path, pixel_size_nm: PixelSize | None = None) -> PSFFile:
+        """Read section and record; raise CalibrationError or DocumentError for what is not a PSF."""
+        ...
+
+
+@runtime_checkable
+class WritablePSFFormat(PSFFormat, Protocol):
+    """A kind of PSF file that can be written too."""
+
+    def write(self, path: Path, section: PSFSettings, record: Mapping[str, Any], pixel_size_nm: PixelSize | None = None) -> None:
+        """Write; the target is whole or untouched."""
+        ...
+
+
+PSF_FORMATS: tuple[PSFFormat, ...] = (Own(), Smap(), UiPsf(), PicassoYaml(), SigmaCurves(), SectionFile())
+
+_CONTENTS: tuple[tuple[tuple[str, ...], Callable[[Path], str]], ...] = (
+    ((".h5", ".hdf5"), hdf5.contents),
+    ((".mat",), smap.contents),
+    ((".yaml", ".yml"), picasso_yaml.contents),
+    ((".csv",), lambda path: ", ".join(sigma_curves.header(path))[:200]),
+    ((".json", ".toml"), json_toml.contents),
+)
+"""What to say of a file that no format claims."""
+
+
+def psf_suffixes(*, to_write: bool = False) -> tuple[str, ...]:
+    """List the suffixes of the PSF files that can be read, or be written, our own first."""
+    formats = [one for one in PSF_FORMATS if not to_write or isinstance(one, WritablePSFFormat)]
+    return tuple(dict.fromkeys(suffix for one in formats for suffix in one.suffixes))
+
+
+def read_psf(path: Path | str, *, pixel_size_nm: float | PixelSize | None = None) -> PSFFile:
+    """Read a PSF: our own file, a section, or the calibration of another program.
+
+    The suffix and the content decide. The record says which program wrote it, the range of depths, the pixel size where it is known, and
+    in ``notes`` what was left out or assumed.
+
+    Args:
+        path: `.h5` (ours, uiPSF), `.mat` (SMAP, fit3Dcspline), `.yaml` (Picasso), `.csv` (curves of widths), `.json`, `.toml` (section).
+        pixel_size_nm: one number or (y, x), for files that count in pixels without saying how large they are.
+
+    Returns:
+        The section and its record.
+
+    Raises:
+        CalibrationError: missing, of an unknown format, of another program, or damaged.
+        DocumentError: a section with an unknown key or an impossible value.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CalibrationError(f"{path}: no such file{_neighbour(path)}; check the path")
+    formats = [one for one in PSF_FORMATS if path.suffix.lower() in one.suffixes]
+    if not formats:
+        raise CalibrationError(
+            f"{path}: unknown PSF format '{path.suffix}', expected one of {', '.join(psf_suffixes())}; convert the file"
+        )
+    size = _given(path, pixel_size_nm)
+    try:
+        if path.stat().st_size == 0:
+            raise CalibrationError(f"{path}: the file is empty (0 bytes), expected a PSF; write or copy it again")
+        for one in formats:
+            if one.claims(path):
+                section, record = one.read(path, size)
+                return PSFFile(section, plain(record))
+        found = next(contents for suffixes, contents in _CONTENTS if path.suffix.lower() in suffixes)(path)
+    except OSError as error:
+        raise CalibrationError(f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions") from error
+    known = " or ".join(one.expects for one in formats)
+    raise CalibrationError(f"{path}: holds {found}, expected {known}; give the calibration")
+
+
+def write_psf(
+    path: Path | str,
+    section: PSFSettings,
+    record: Mapping[str, Any] | None = None,
+    *,
+    pixel_size_nm: float | PixelSize | None = None,
+) -> None:
+    """Write a PSF in the format of the suffix; the target is whole or untouched.
+
+    `.h5` keeps everything. `.json` and `.toml` keep the section, `.mat` the spline for SMAP, `.yaml` the widths for Picasso.
+
+    Args:
+        path: the suffix decides.
+        section: the PSF.
+        record: how it was calibrated; see `parts` for the keys with a fixed meaning.
+        pixel_size_nm: one number or (y, x); absent: that of the record.
+
+    Raises:
+        CalibrationError: unknown suffix, or the format cannot hold this PSF.
+        OutputError: the target cannot be written.
+    """
+    path = Path(path)
+    known = {suffix: one for one in reversed(PSF_FORMATS) if isinstance(one, WritablePSFFormat) for suffix in one.suffixes}
+    chosen = known.get(path.suffix.lower())
+    if chosen is None:
+        suffixes = psf_suffixes(to_write=True)
+        raise CalibrationError(
+            f"{path}: no PSF can be written as '{path.suffix}'{nearest(path.suffix, suffixes)}, expected {', '.join(suffixes)}"
+        )
+    check_writable(path)
+    chosen.write(path, section, record or {}, _given(path, pixel_size_nm))
+
+
+def _given(path: Path, pixel_size_nm: float | PixelSize | None) -> PixelSize | None:
+    return None if pixel_size_nm is None else needed_pixel_size(path, pixel_size_pair(pixel_size_nm), {}, "")
+
+
+def _neighbour(path: Path) -> str:
+    """Offer the file in the same folder with the nearest name."""
+    try:
+        return nearest(path.name, sorted(other.name for other in path.parent.iterdir()))
+    except OSError:
+        return ""
+
+
+__all__ = ["PSF_FORMATS", "PSFFile", "PSFFormat", "WritablePSFFormat", "psf_suffixes", "read_psf", "write_psf"]
