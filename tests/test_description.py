@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import os
+import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,3 +144,84 @@ def test_damaged_arrays_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(DocumentError, match=words) as error:
             parse(Holder, {"map": value}, "doc")
         assert "\n" not in str(error.value)
+
+
+def npy_header(shape: tuple[int, ...], fortran: bool = False) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": fortran, "shape": shape})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("fortran", [False, True])
+@pytest.mark.parametrize("shape", [(3, 10**6, 10**6), (2**40, 2**40, 2**40), (10**12,), (-3, 4)])
+def test_array_files_that_claim_more_than_they_hold(tmp_path: Path, shape: tuple[int, ...], fortran: bool) -> None:
+    refused_in_little_memory(write(tmp_path / "a.npy", npy_header(shape, fortran) + bytes(100)), "cannot read the array file")
+
+
+def test_array_files_that_are_too_large(tmp_path: Path) -> None:
+    with open(tmp_path / "a.npy", "wb") as file:
+        file.write(npy_header((3, 20_000, 20_000)))
+        file.truncate(file.tell() + 3 * 20_000 * 20_000 * 4)
+    refused_in_little_memory(str(tmp_path / "a.npy"), "an array of 1200000000 numbers, expected at most 134217728")
+
+
+@pytest.mark.parametrize("version", [1, 2, 9])
+def test_array_files_with_a_damaged_header(tmp_path: Path, version: int) -> None:
+    length = struct.pack("<H" if version == 1 else "<I", 60_000)
+    for content in (b"{" * 60_000, b"(" * 60_000, b"1" * 60_000, b"{'descr': '<f4', 'fortran_order': False, 'shape': (3" * 1000):
+        path = write(tmp_path / "a.npy", b"\x93NUMPY" + bytes([version, 0]) + length + content)
+        refused_in_little_memory(path, "cannot read the array file")
+
+
+def test_what_is_no_array_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", np.zeros(3))
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    refused_in_little_memory(str(tmp_path / "a.npy"), "it is an archive")
+    os.mkfifo(tmp_path / "pipe.npy")
+    refused_in_little_memory(str(tmp_path / "pipe.npy"), "not an ordinary file")
+    refused_in_little_memory("a\0.npy", "cannot read the array file")
+    np.save(tmp_path / "c.npy", np.zeros(3, complex))
+    refused_in_little_memory(str(tmp_path / "c.npy"), "found an array of type complex128")
+
+
+@pytest.mark.parametrize(
+    ("sides", "words"),
+    [
+        ("2", "need 8 bytes, it holds more"),
+        ("100000x100000", "expected at most"),
+        ("9" * 40, "expected at most"),
+        ("-4x-2", "expected at most"),
+        ("100000000", "need 400000000 bytes, it holds 31457280"),
+    ],
+)
+def test_a_packed_array_is_unpacked_no_further_than_its_shape(sides: str, words: str) -> None:
+    text = base64.b64encode(zlib.compress(bytes(30 << 20))).decode()
+    limit = 100e6 if sides == "100000000" else 10e6  # what the file holds is unpacked, what it claims is not
+    refused_in_little_memory(f"f32:{sides}:{text}", f"packed array is damaged.*{words}", limit)
+
+
+def test_a_file_may_change_after_it_was_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2, 2), np.float32))
+    held = parse(Holder, {"map": str(tmp_path / "a.npy")}, "doc").map
+    np.save(tmp_path / "a.npy", np.zeros((2, 2), np.float32))
+    assert held.min() == 1
+    assert not isinstance(held, np.memmap)
+
+
+def test_an_array_in_a_message_is_one_short_line() -> None:
+    with pytest.raises(DocumentError) as error:
+        parse(Holder, {"map": np.full((30, 30), "a")}, "doc")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def refused_in_little_memory(value: Any, words: str, limit: float = 20e6) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DocumentError, match=words) as error:
+            parse(Holder, {"map": value}, "doc")
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600

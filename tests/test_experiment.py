@@ -95,6 +95,31 @@ def test_a_file_that_is_no_document(tmp_path: Path, name: str, content: bytes, w
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("depth", [200, 450, 900, 100_000])
+@pytest.mark.parametrize("suffix", [".json", ".toml"])
+def test_a_document_that_is_nested_without_end(tmp_path: Path, suffix: str, depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    (tmp_path / f"a{suffix}").write_text(f'{{"a": {nested}}}' if suffix == ".json" else f"a = {nested}")
+    with pytest.raises(DocumentError) as error:
+        Experiment.from_file(tmp_path / f"a{suffix}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_document_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("denseloc.experiment.LONGEST_DOCUMENT", 1 << 20)
+    with open(tmp_path / "a.toml", "wb") as file:
+        file.truncate(1 << 32)
+    for path in (tmp_path / "a.toml", Path("/dev/zero")):
+        with pytest.raises(DocumentError, match="has more than 1 MiB, expected a document"):
+            Experiment.from_file(path)
+
+
+def test_a_file_whose_name_is_none(tiny_document: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({**tiny_document, "psf": {"file": "a\0b"}}))
+    with pytest.raises(DocumentError, match=r"cannot read the document .*null byte"):
+        Experiment.from_file(tmp_path / "a.json")
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="cannot read the document"):
         Experiment.from_file(tmp_path / "none.toml")

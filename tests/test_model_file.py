@@ -94,16 +94,47 @@ def test_a_newer_format(path: Path) -> None:
     refused(path, f"is a model of format {FORMAT + 1}, this denseloc reads up to {FORMAT}; install a newer denseloc")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"format": "new"}', "{}"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "[1]", "5", "null", '"x"', '{"format": "new"}', '{"format": Infinity}', "{}", "[" * 100_000]
+)
 def test_a_damaged_document(path: Path, text: str) -> None:
     save_file(contents(path)[0], path, {"denseloc": text})
     refused(path, "the document inside is damaged")
+
+
+@pytest.mark.parametrize("record", [[1], "long", 5, None, {"history": [1]}, {"history": 3}])
+def test_a_record_that_is_none(path: Path, record: Any) -> None:
+    tensors, notes = contents(path)
+    save_file(tensors, path, {"denseloc": json.dumps({**notes, "record": record})})
+    refused(path, "the document inside is damaged")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("z_unit_nm", "deep"),
+        ("photon_unit", float("nan")),
+        ("pixel_size_nm", [float("inf"), 100]),
+        ("pixel_size_nm", ["1", "2"]),
+        ("planes", 1.5),
+        ("planes", 10**9),
+        ("reference", {"background": "dark"}),
+        ("reference", [1]),
+    ],
+)
+def test_scales_that_are_none(path: Path, name: str, value: Any) -> None:
+    tensors, notes = contents(path)
+    save_file(tensors, path, {"denseloc": json.dumps({**notes, "scales": {**notes["scales"], name: value}})})
+    refused(path, "weights and document do not fit together")
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"experiment": None},
+        {"experiment": [1]},
+        {"experiment": "text"},
+        {"scales": [1]},
         {"experiment": {}},
         {"experiment": []},
         {"scales": {}},

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import difflib
+import math
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Annotated, Any, Generic, TypeVar, Union
 
 import numpy as np
@@ -124,7 +126,7 @@ def explain(error: ValidationError, section: type[Section]) -> str:
         reason = reason[:1].lower() + reason[1:]
         text = f"'{where}': {reason}" if where else reason
         if not isinstance(first.get("input"), (Mapping, Section)) and where:
-            found = repr(first["input"])
+            found = " ".join(repr(first["input"]).split())
             text += f" (found {found if len(found) <= 60 else found[:57] + '...'})"
     more = len(details) - 1
     return text + (f" (and {more} more mistake{'s' if more > 1 else ''})" if more else "")
@@ -150,25 +152,66 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
 
 
+MOST_VALUES = 1 << 27
+"""Numbers that an array inside a document may have: 512 MiB, three maps of a sensor of 6000 x 6000 pixels and more."""
+
+
+_NO_ARRAY = (OSError, EOFError, ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError, TokenError)
+"""What numpy raises on files that hold no array, or whose header is damaged."""
+
+
 def _read_array(value: Any) -> np.ndarray:
     """Accept an array, nested lists, a ``.npy`` path or the text form ``f32:2x3:base64`` that travels inside documents."""
     if isinstance(value, np.ndarray):
-        return np.ascontiguousarray(value, dtype=np.float32)
+        return _as_float32(value)
     if isinstance(value, (list, tuple)):
-        return np.asarray(value, dtype=np.float32)
+        return _as_float32(np.asarray(value))
     if isinstance(value, (str, Path)) and str(value).startswith("f32:"):
         try:
-            _, shape, payload = str(value).split(":", 2)
-            flat = np.frombuffer(zlib.decompress(base64.b64decode(payload)), dtype="<f4")
-            return flat.reshape([int(n) for n in shape.split("x")])
-        except (ValueError, zlib.error) as error:
+            return _unpack_array(str(value))
+        except (ValueError, OverflowError, zlib.error) as error:
             raise ValueError(f"the packed array is damaged ({error})") from None
     if isinstance(value, (str, Path)):
         try:
-            return np.ascontiguousarray(np.load(value, allow_pickle=False), dtype=np.float32)
-        except (OSError, EOFError, ValueError) as error:
-            raise ValueError(f"cannot read the array file {value} ({error})") from None
+            return _load_array(value)
+        except _NO_ARRAY as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            raise ValueError(f"cannot read the array file {value} ({reason}); save it again with numpy.save") from None
     raise ValueError("expected numbers, nested lists or the path of a .npy file")
+
+
+def _load_array(path: str | Path) -> np.ndarray:
+    """Read a ``.npy`` file; it is mapped first, so that a header that claims more than the file holds costs nothing."""
+    if not Path(path).is_file() and Path(path).exists():
+        raise ValueError("it is not an ordinary file")
+    with np.errstate(over="ignore"):
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(mapped, np.ndarray):
+        raise ValueError("it is an archive, expected one array")
+    return np.array(_as_float32(mapped))  # no view: the file may change
+
+
+def _as_float32(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"expected real numbers, found an array of type {values.dtype}")
+    if values.size > MOST_VALUES:
+        raise ValueError(f"an array of {values.size} numbers, expected at most {MOST_VALUES}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which its owner judges
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _unpack_array(text: str) -> np.ndarray:
+    """Read what `_pack_array` wrote; no more is unpacked than the shape says."""
+    _, sides, payload = text.split(":", 2)
+    shape = [int(side) for side in sides.split("x")]
+    size = math.prod(shape)
+    if min(shape) < 0 or size > MOST_VALUES:
+        raise ValueError(f"{sides[:60]} numbers, expected at most {MOST_VALUES}")
+    unpacker = zlib.decompressobj()
+    content = unpacker.decompress(base64.b64decode(payload), 4 * size + 1)
+    if len(content) != 4 * size:
+        raise ValueError(f"{sides} numbers need {4 * size} bytes, it holds {'more' if len(content) > 4 * size else len(content)}")
+    return np.frombuffer(content, dtype="<f4").reshape(shape)
 
 
 def _pack_array(array: np.ndarray) -> str:

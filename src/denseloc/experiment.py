@@ -16,7 +16,7 @@ from .camera import CAMERAS, Camera
 from .data import Grid
 from .description import Section, parse
 from .errors import DocumentError
-from .localize import LOCALIZERS, DecodeSettings, InputConditions, Localizer, Scales
+from .localize import LOCALIZERS, DecodeSettings, InputConditions, Localizer, LocalizerSettings, Scales
 from .microscope import Microscope
 from .optics import PSFS
 from .specimen import Specimen, SpecimenSettings
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     LocalizerKind: TypeAlias = Any
 else:
     PSFKind, CameraKind, LocalizerKind = PSFS.field(), CAMERAS.field(), LOCALIZERS.field()
+
+
+LONGEST_DOCUMENT = 1 << 28
+"""Bytes that a document may have; one with maps of a whole sensor inside takes tens of MB."""
 
 
 class Experiment(Section):
@@ -146,8 +150,13 @@ class Experiment(Section):
         )
         with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
             torch.manual_seed(self.training.seed)
-            localizer: Localizer = self.localizer.build(scales)
+            localizer: Localizer = self._with_psf(self.localizer).build(scales)
         return localizer
+
+    def _with_psf(self, section: LocalizerSettings) -> LocalizerSettings:
+        """Give a method that fits a PSF that of the document, where it names none of its own."""
+        named = "psf" in type(section).model_fields and getattr(section, "psf", None) is None
+        return section.model_copy(update={"psf": self.psf}) if named else section
 
     def build_simulator(self, localizer: Localizer, device: torch.device | str = "cpu") -> Simulator:
         """Make what draws the training batches."""
@@ -172,19 +181,29 @@ def read_document(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte-order mark
+        with open(path, "rb") as file:
+            content = file.read(LONGEST_DOCUMENT + 1)
+        text = content.decode("utf-8-sig")  # some editors begin a file with a byte-order mark
     except OSError as error:
         raise DocumentError(f"cannot read the document {path} ({error.strerror}); give a TOML or JSON file") from None
     except UnicodeDecodeError:
         raise DocumentError(f"{path} is not a text file; give a TOML or JSON document") from None
+    except ValueError as error:  # a name with a null byte
+        raise DocumentError(f"cannot read the document {str(path)!r} ({error}); give a TOML or JSON file") from None
+    if len(content) > LONGEST_DOCUMENT:
+        raise DocumentError(
+            f"{path} has more than {LONGEST_DOCUMENT >> 20} MiB, expected a document; keep large arrays in .npy files"
+        )
     is_json = path.suffix.lower() == ".json"
     try:
         values = json.loads(text) if is_json else tomllib.loads(text)
+        resolved = _resolve_paths(values, path.parent)
     except (ValueError, RecursionError) as error:
-        raise DocumentError(f"{path} is not valid {'JSON' if is_json else 'TOML'}: {error}") from None
-    if not isinstance(values, dict):
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DocumentError(f"{path} is not valid {'JSON' if is_json else 'TOML'}: {reason}") from None
+    if not isinstance(resolved, dict):
         raise DocumentError(f"{path} holds {type(values).__name__}, expected keys and values; give a document")
-    return dict(_resolve_paths(values, path.parent))
+    return resolved
 
 
 def _with_own_file(values: dict[str, Any], section: str, path: Path) -> dict[str, Any]:

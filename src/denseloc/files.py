@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import signal
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from .errors import OutputError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end a program at once unless it has said otherwise, and would leave what it was writing."""
 
 
 def check_writable(path: Path | str) -> Path:
@@ -39,23 +44,47 @@ def check_writable(path: Path | str) -> Path:
 def replacing(path: Path | str) -> Iterator[Path]:
     """Give a temporary path in the folder of ``path``; rename it to ``path`` on success, remove it on failure.
 
-    The temporary name keeps the suffix of ``path``. An OSError of the writing becomes one line.
+    The temporary name keeps the suffix of ``path``. An OSError of the writing becomes one line. A signal that would end the program
+    at once (SIGTERM, SIGHUP) ends it by SystemExit instead, so that nothing is left behind; handlers of others stay in force.
 
     Raises:
         OutputError: the target cannot be written, or the disk is full; nothing was written then.
+        SystemExit: with 128 + the signal's number.
     """
     target = check_writable(path)
     part = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}{target.suffix}")
+    with _ending_in_order():
+        try:
+            yield part
+            part.chmod(_mode(target))  # some writers make private files
+            os.replace(part, target)
+        except OSError as error:
+            if isinstance(error.filename, str) and Path(os.path.realpath(error.filename)) not in (part, target):
+                raise  # about another file, such as one that is being read
+            raise OutputError(f"{path}: {_reason(error)}") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Turn the signals of `_ENDING` that have no handler into SystemExit; only the main thread of a program can."""
+    mine = threading.current_thread() is threading.main_thread()
+    unhandled = [number for number in _ENDING if mine and signal.getsignal(number) is signal.SIG_DFL]
+    for number in unhandled:
+        signal.signal(number, _end)
     try:
-        yield part
-        part.chmod(_mode(target))  # some writers make private files
-        os.replace(part, target)
-    except OSError as error:
-        if isinstance(error.filename, str) and Path(os.path.realpath(error.filename)) not in (part, target):
-            raise  # about another file, such as one that is being read
-        raise OutputError(f"{path}: {_reason(error)}") from error
+        yield
     finally:
-        part.unlink(missing_ok=True)
+        for number in unhandled:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    for other in _ENDING:  # a second one must not break into the clearing away
+        if signal.getsignal(other) is _end:
+            signal.signal(other, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
@@ -22,6 +23,7 @@ from .localize import InputConditions, Localizer, Scales
 
 FORMAT = 1
 SUFFIX = ".safetensors"
+MOST_PLANES = 64
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,10 @@ def load_model(path: Path | str) -> Model:
     try:
         notes = json.loads(text)
         version = int(notes["format"])
-    except (ValueError, KeyError, TypeError):
+        record = notes.get("record", {})
+        if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.get("history", ())):
+            raise ValueError("the record of the training is not one")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise ModelError(f"{path}: the document inside is damaged; train it again or fetch it anew") from None
     if version > FORMAT:
         raise ModelError(f"{path} is a model of format {version}, this denseloc reads up to {FORMAT}; install a newer denseloc")
@@ -88,17 +93,23 @@ def load_model(path: Path | str) -> Model:
         experiment = Experiment.from_json(notes["experiment"], str(path))
         localizer = experiment.localizer.build(_scales(notes["scales"]))
         localizer.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, DenselocError) as error:
-        raise ModelError(
-            f"{path}: weights and document do not fit together ({str(error).splitlines()[0]}); train it again"
-        ) from None
-    return Model(localizer.eval(), experiment, notes.get("record", {}), path.stem)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError, DenselocError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path}: weights and document do not fit together ({reason}); train it again") from None
+    return Model(localizer.eval(), experiment, record, path.stem)
 
 
 def _scales(values: Mapping[str, Any]) -> Scales:
     reference = InputConditions(**values["reference"])
     y, x = values["pixel_size_nm"]
-    return Scales(**{**values, "pixel_size_nm": (float(y), float(x)), "reference": reference})
+    scales = Scales(**{**values, "pixel_size_nm": (float(y), float(x)), "reference": reference})
+    numbers = {**vars(scales), **vars(reference), "pixel_size_nm": y + x, "reference": 0}
+    for name, value in numbers.items():
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"'{name}' is {str(value)[:40]}, expected a number")
+    if type(scales.planes) is not int or not 1 <= scales.planes <= MOST_PLANES:
+        raise ValueError(f"'planes' is {scales.planes}, expected 1 to {MOST_PLANES}")
+    return scales
 
 
 def shipped_models() -> dict[str, Path]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
+import threading
 
 import pytest
 
@@ -103,3 +107,70 @@ def test_ordinary_permissions(tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+WRITER = """
+import sys, time
+from denseloc.files import replacing
+with replacing(sys.argv[1]) as outer, replacing(sys.argv[1] + ".notes") as inner:
+    outer.write_text("half")
+    inner.write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_nothing_behind(tmp_path, number):
+    (tmp_path / "a.txt").write_text("old")
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "a.txt")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"writing\n"
+    assert len(list(tmp_path.iterdir())) == 3
+    process.send_signal(number)
+    code = process.wait(timeout=60)
+    process.stdout.close()
+    assert code in (128 + number, -number)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "old"}
+
+
+def ended_by(target, *numbers):
+    with replacing(target) as part:
+        part.write_text("half")
+        assert all(signal.getsignal(number) is not signal.SIG_DFL for number in numbers)  # it would end the tests
+        try:
+            for number in numbers:
+                signal.raise_signal(number)
+        except SystemExit:
+            signal.raise_signal(signal.SIGTERM)  # a second one, which must not break into the clearing away
+            raise
+
+
+def test_signals_end_in_order_while_something_is_written_and_not_after(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    assert before == [signal.SIG_DFL, signal.SIG_DFL]
+    with pytest.raises(SystemExit) as caught:
+        ended_by(tmp_path / "a.txt", signal.SIGTERM)
+    assert caught.value.code == 143
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_handlers_of_others_stay_in_force(tmp_path):
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        ended_by(tmp_path / "a.txt", signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == [signal.SIGTERM]
+    assert (tmp_path / "a.txt").read_text() == "half"
+
+
+def test_writing_in_another_thread(tmp_path):
+    thread = threading.Thread(target=ended_by, args=(tmp_path / "a.txt",))
+    thread.start()
+    thread.join()
+    assert (tmp_path / "a.txt").read_text() == "half"

@@ -1,7 +1,7 @@
 """Foreign and own files: movies that are read, tables that are read and written; one file a format.
 
-A movie format has `suffixes` and `open`; a table format has `suffixes`, `iterate`, `read` and `write`. To add one, write a file
-here and put its class on the shelf below.
+A movie format has `suffixes` and `open`; a table format has `suffixes`, `iterate`, `read` and `write`, and `check` where it cannot
+write every table everywhere. To add one, write a file here and put its class on the shelf below.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..data.localizations import Localizations, Provenance
 from ..data.movie import Movie
@@ -22,6 +22,7 @@ from .npy import Npy, Npz
 from .parquet import Parquet
 from .picasso import Picasso
 from .raw import Raw
+from .sif import Sif
 from .tiff import Tiff, TiffFolder
 
 
@@ -55,7 +56,16 @@ class TableFormat(Protocol):
         ...
 
 
-MOVIE_FORMATS: tuple[MovieFormat, ...] = (Tiff(), Dax(), Raw(), Npy(), Npz())
+@runtime_checkable
+class Particular(Protocol):
+    """A table format that cannot write every table everywhere."""
+
+    def check(self, path: Path, provenance: Provenance | None) -> None:
+        """Raise what `write` would raise for this target and provenance (None: not known yet), without writing."""
+        ...
+
+
+MOVIE_FORMATS: tuple[MovieFormat, ...] = (Tiff(), Dax(), Raw(), Npy(), Npz(), Sif())
 TABLE_FORMATS: tuple[TableFormat, ...] = (Parquet(), Csv(), Picasso())
 FOLDER_FORMAT: MovieFormat = TiffFolder()
 
@@ -121,6 +131,24 @@ def read_table(path: Path | str) -> Localizations:
         raise TableError(f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions") from error
 
 
+def check_table(path: Path | str, provenance: Provenance | None = None) -> None:
+    """Check, before long work, that a table can be written to ``path`` in the format of its suffix.
+
+    Args:
+        path: the target.
+        provenance: what the table will know of itself, where that is known already; some formats need a part of it.
+
+    Raises:
+        TableError: unknown suffix, or the format cannot hold such a table or write it there.
+        OutputError: the target cannot be written.
+    """
+    path = Path(path)
+    table_format = _format(path)
+    check_writable(path)
+    if isinstance(table_format, Particular):
+        table_format.check(path, provenance)
+
+
 def write_table(
     path: Path | str, parts_or_table: Localizations | Iterable[Localizations], provenance: Provenance | None = None
 ) -> int:
@@ -133,13 +161,12 @@ def write_table(
         OutputError: the target cannot be written or the disk is full; nothing was written then.
     """
     path = Path(path)
-    table_format = _format(path)
-    check_writable(path)
+    check_table(path, provenance)
     parts = iter((parts_or_table,) if isinstance(parts_or_table, Localizations) else parts_or_table)
     if provenance is None:
         first = next(parts, Localizations.empty())
         provenance, parts = first.provenance, chain((first,), parts)
-    return table_format.write(path, parts, provenance)
+    return _format(path).write(path, parts, provenance)
 
 
 def _format(path: Path) -> TableFormat:
@@ -180,7 +207,9 @@ __all__ = [
     "MOVIE_FORMATS",
     "TABLE_FORMATS",
     "MovieFormat",
+    "Particular",
     "TableFormat",
+    "check_table",
     "iter_table",
     "movie_suffixes",
     "open_movie",

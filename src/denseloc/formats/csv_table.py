@@ -210,7 +210,7 @@ def _numbers(path: Path, n_columns: int, wanted: list[int], has_header: bool) ->
 
 def _frames(values: np.ndarray, dialect: Dialect, path: Path) -> np.ndarray:
     """Turn frame numbers of the file into ours, which count from 0."""
-    if not np.isfinite(values).all() or (values != np.rint(values)).any() or (values < 0).any():
+    if not np.isfinite(values).all() or (values != np.rint(values)).any() or (values < 0).any() or (values > 1 << 53).any():
         raise TableError(f"{path}: frame numbers that are empty, negative or not whole, expected whole numbers; correct the table")
     frames = values.astype(np.int64)
     counts_from_zero = len(frames) > 0 and frames.min() == 0

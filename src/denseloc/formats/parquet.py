@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow
     import pyarrow.parquet
 
+ANY_ROWS, MOST_ROWS_PER_BYTE = 1 << 20, 1000
+"""Rows that a file may speak of, whatever its size, and for each of its bytes."""
 METADATA_KEY = b"denseloc"
 
 
@@ -61,12 +63,19 @@ class Parquet:
 
         with _damage_explained(path):
             rows = pyarrow.parquet.read_metadata(path).num_rows
+        size = path.stat().st_size
+        if not 0 <= rows <= max(ANY_ROWS, MOST_ROWS_PER_BYTE * size):
+            raise TableError(f"{path}: speaks of {rows} rows in {size} bytes, expected fewer; copy or write it again")
         columns: dict[str, np.ndarray] = {}
         done, provenance = 0, Provenance()
         for part in self.iterate(path, ROWS):  # filled in place: joining parts at the end would take twice the memory
+            if done + len(part) > rows:
+                break
             for name, values in part.columns.items():
                 columns.setdefault(name, np.empty(rows, values.dtype))[done : done + len(part)] = values
             done, provenance = done + len(part), part.provenance
+        if done != rows:
+            raise TableError(f"{path}: damaged, it does not hold the {rows} rows that it speaks of; copy or write it again")
         return Localizations(columns, provenance)
 
     def write(self, path: Path, parts: Iterable[Localizations], provenance: Provenance) -> int:

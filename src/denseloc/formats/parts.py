@@ -76,16 +76,28 @@ def from_json(text: str | bytes, path: Path) -> Provenance:
     try:
         document = json.loads(text)
         version = int(document["format_version"])
-        entries = dict(document["provenance"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise TableError(f"{path}: the 'denseloc' metadata are damaged ({error}); copy or write the table again") from error
-    if version > FORMAT_VERSION:
-        raise TableError(f"{path}: table format {version}, this denseloc reads up to {FORMAT_VERSION}; update denseloc")
-    for name in ("pixel_size_nm", "shape_px"):
-        if entries.get(name) is not None:
-            entries[name] = tuple(entries[name])
-    known = asdict(Provenance())
-    return Provenance(**{name: value for name, value in entries.items() if name in known})
+        if version > FORMAT_VERSION:
+            raise TableError(f"{path}: table format {version}, this denseloc reads up to {FORMAT_VERSION}; update denseloc")
+        entries = _checked(dict(document["provenance"]))
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise TableError(f"{path}: the 'denseloc' metadata are damaged ({reason}); copy or write the table again") from error
+    return Provenance(**entries)
+
+
+def _checked(entries: dict[str, Any]) -> dict[str, Any]:
+    """Keep the entries that a Provenance has, each of its type; ValueError names one that is not."""
+    given = {name: entries[name] for name in asdict(Provenance()) if entries.get(name) is not None}
+    for name, low, high, kinds in (("pixel_size_nm", 0, 1e9, (int, float)), ("shape_px", 0, 1 << 31, (int,))):
+        pair = given.get(name, [1, 1])
+        if not isinstance(pair, list) or len(pair) != 2 or not all(type(one) in kinds and low < one < high for one in pair):
+            raise ValueError(f"'{name}' is {str(pair)[:40]}, expected (y, x)")
+    if type(given.get("n_frames", 0)) is not int:
+        raise ValueError(f"'n_frames' is {str(given['n_frames'])[:40]}")
+    for name, kind in (("movie", str), ("method", str), ("experiment", dict), ("settings", dict)):
+        if not isinstance(given.get(name, kind()), kind):
+            raise ValueError(f"'{name}' is {str(given[name])[:40]}")
+    return given | {name: tuple(given[name]) for name in ("pixel_size_nm", "shape_px") if name in given}
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,8 @@ Source: Schnitzbauer et al., Nature Protocols 12, 1198 (2017).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +22,17 @@ from ..data.localizations import Localizations, Provenance
 from ..errors import TableError
 from ..files import check_writable, replacing
 from ..units import index_to_nm, nm_to_index
+from .beside import pixel_size, read_yaml_documents
 from .parts import from_json, steady, to_json
-from .raw import pixel_size, read_yaml_documents
+from .sources import shown
 
 if TYPE_CHECKING:
     import h5py
 
+MOST_ROW_BYTES, MOST_CHUNK_BYTES = 4096, 1 << 28
+MOST_PACKED, ANY_BYTES = 250, 1 << 20
+"""Rows of more than ANY_BYTES that are packed into less than their 250th are no localizations."""
+_NEEDED = ("frame", "x", "y")
 _NOT_NEGATIVE = ("x", "y", "photons", "sx", "sy", "lpx", "lpy")
 _CONVENTIONS = "x, y, sx, sy, lpx, lpy in pixels, pixel centres on the integers, x = column; z, lpz in nm; frames from 0"
 
@@ -51,18 +58,19 @@ class Picasso:
             raise TableError(
                 f"{path}: not a readable HDF5 file ({' '.join(str(error).split())[:120]}); copy or write it again"
             ) from error
-        with file:
+        with file, _damage_explained(path):
             locs = file.get("locs")
             if not isinstance(locs, h5py.Dataset) or locs.dtype.names is None:
                 found = ", ".join(file) or "nothing"
                 raise TableError(f"{path}: holds {found}, expected a compound data set 'locs' of Picasso; convert the table")
-            missing = [name for name in ("frame", "x", "y") if name not in locs.dtype.names]
+            missing = [name for name in _NEEDED if name not in locs.dtype.names]
             if missing:
                 raise TableError(
                     f"{path}: 'locs' has {', '.join(locs.dtype.names)}, expected also {', '.join(missing)}; convert the table"
                 )
+            _check_extent(locs, path)
             for start in range(0, max(len(locs), 1), rows):
-                yield Localizations(_from_picasso(locs[start : start + rows], provenance), provenance)
+                yield Localizations(_from_picasso(locs[start : start + rows], provenance, path), provenance)
 
     def read(self, path: Path) -> Localizations:
         """Read the whole table.
@@ -71,6 +79,19 @@ class Picasso:
             TableError: the YAML is missing or has no Pixelsize, or there is no data set ``locs`` with frame, x and y.
         """
         return Localizations.concat(list(self.iterate(path, 1 << 20)))
+
+    def check(self, path: Path, provenance: Provenance | None) -> None:
+        """Check that this format can hold such a table, and that the YAML would replace no file of another kind.
+
+        Raises:
+            TableError, OutputError: as `write`.
+        """
+        if provenance is not None:
+            _needed(path, provenance)
+        beside = check_writable(path.with_suffix(".yaml"))
+        owner = f"the movie {path.stem}.raw" if path.with_suffix(".raw").exists() else "something else"
+        if owner != "something else" or (beside.exists() and not _is_of_picasso(path)):
+            raise TableError(f"{path}: {beside.name} belongs to {owner} and would be lost; write {path.stem}_locs.hdf5")
 
     def write(self, path: Path, parts: Iterable[Localizations], provenance: Provenance) -> int:
         """Write the parts and the YAML; give the number of rows written.
@@ -83,12 +104,9 @@ class Picasso:
         """
         import h5py
 
+        self.check(path, provenance)
         pixel, shape_px = _needed(path, provenance)
-        beside = check_writable(path.with_suffix(".yaml"))
-        if path.with_suffix(".raw").exists():
-            raise TableError(
-                f"{path}: {beside.name} belongs to the movie {path.stem}.raw and would be lost; write {path.stem}_locs.hdf5"
-            )
+        beside = path.with_suffix(".yaml")
         rows = left_out = 0
         names: list[str] = []
         with replacing(path) as part_path, replacing(beside) as part_yaml:
@@ -104,6 +122,39 @@ class Picasso:
         return rows
 
 
+def _check_extent(locs: h5py.Dataset, path: Path) -> None:
+    """Compare what a data set claims to hold with what lies in the file, before memory is taken for it.
+
+    Raises:
+        TableError: not one row of numbers a localization, or more rows, larger rows or larger chunks than there can be.
+    """
+    odd = [name for name in _NEEDED if locs.dtype[name].kind not in "uif"]
+    if locs.ndim != 1 or odd:
+        found = f"{', '.join(odd)} of type {locs.dtype[odd[0]]}" if odd else f"shape {shown(locs.shape)}"
+        raise TableError(f"{path}: 'locs' has {found}, expected rows of numbers; convert the table")
+    if locs.dtype.itemsize > MOST_ROW_BYTES:
+        raise TableError(f"{path}: rows of {locs.dtype.itemsize} bytes, expected at most {MOST_ROW_BYTES}; convert the table")
+    if locs.is_virtual or locs.external:
+        raise TableError(f"{path}: the rows of 'locs' lie in other files, expected them in this one; copy them into it")
+    claimed, held = len(locs) * locs.dtype.itemsize, min(locs.id.get_storage_size(), path.stat().st_size)
+    packed = locs.id.get_create_plist().get_nfilters() > 0
+    if claimed > (MOST_PACKED * held + ANY_BYTES if packed else held):
+        text = f"'locs' speaks of {len(locs)} rows of {locs.dtype.itemsize} bytes, the file holds {held} bytes of them"
+        raise TableError(f"{path}: {text}; copy or write it again")
+    if locs.chunks is not None and locs.chunks[0] * locs.dtype.itemsize > MOST_CHUNK_BYTES:
+        raise TableError(
+            f"{path}: chunks of {locs.chunks[0]} rows, expected at most {MOST_CHUNK_BYTES} bytes in one; write it again"
+        )
+
+
+@contextmanager
+def _damage_explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise TableError(f"{path}: damaged ({' '.join(str(error).split())[:120]}); copy or write it again") from error
+
+
 def _needed(path: Path, provenance: Provenance) -> tuple[float, tuple[int, int]]:
     unknown = [name for name in ("pixel_size_nm", "shape_px", "n_frames") if getattr(provenance, name) is None]
     if unknown or provenance.pixel_size_nm is None or provenance.shape_px is None:
@@ -114,6 +165,15 @@ def _needed(path: Path, provenance: Provenance) -> tuple[float, tuple[int, int]]
     if not np.isclose(y, x):
         raise TableError(f"{path}: pixels of {y} x {x} nm (y, x), but Picasso knows square ones only; write .parquet or .csv")
     return float(x), provenance.shape_px
+
+
+def _is_of_picasso(path: Path) -> bool:
+    """Whether the YAML beside ``path`` is of the kind that Picasso writes: its documents say what made them."""
+    try:
+        documents = read_yaml_documents(path, TableError)
+    except TableError:
+        return False
+    return any(isinstance(document.get("Generated by"), str) for document in documents)
 
 
 def _to_picasso(part: Localizations, pixel: float) -> np.ndarray:
@@ -191,23 +251,30 @@ def _read_provenance(path: Path) -> Provenance:
         raise TableError(f"{path.with_suffix('.yaml')}: no 'Pixelsize' (nm), which is needed to turn pixels into nm; add it there")
     for document in reversed(documents):
         if isinstance(document.get("denseloc"), str):
-            return from_json(document["denseloc"], path)
+            told = from_json(document["denseloc"], path)
+            return told if told.pixel_size_nm is not None else replace(told, pixel_size_nm=(pixel, pixel))
     first: dict[str, Any] = documents[0] if documents else {}
-    height, width = first.get("Height"), first.get("Width")
+    height, width, frames = (_whole_number(first.get(key)) for key in ("Height", "Width", "Frames"))
     return Provenance(
         pixel_size_nm=(pixel, pixel),
-        shape_px=(height, width) if isinstance(height, int) and isinstance(width, int) else None,
-        n_frames=first.get("Frames") if isinstance(first.get("Frames"), int) else None,
+        shape_px=(height, width) if height is not None and width is not None else None,
+        n_frames=frames,
         movie=first.get("File") if isinstance(first.get("File"), str) else None,
         method=next((d["Generated by"] for d in reversed(documents) if isinstance(d.get("Generated by"), str)), None),
     )
 
 
-def _from_picasso(locs: np.ndarray, provenance: Provenance) -> dict[str, np.ndarray]:
+def _whole_number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31 else None
+
+
+def _from_picasso(locs: np.ndarray, provenance: Provenance, path: Path) -> dict[str, np.ndarray]:
     assert provenance.pixel_size_nm is not None
     pixel = provenance.pixel_size_nm[1]
     names = locs.dtype.names or ()
     values = {name: locs[name].astype(np.float64) for name in names if locs[name].ndim == 1 and locs[name].dtype.kind in "uif"}
+    if not ((values["frame"] >= 0) & (values["frame"] < 1 << 53)).all():
+        raise TableError(f"{path}: frame numbers that are negative or no numbers, expected whole ones from 0; correct the table")
     columns = {
         "frame": np.rint(values["frame"]),
         "x_nm": index_to_nm(values["x"], pixel),

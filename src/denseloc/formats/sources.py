@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,37 @@ from ..units import PixelSize
 
 PLAUSIBLE_NM = (10.0, 1000.0)
 """Pixel sizes outside of this range are not those of a microscope; such entries of files are ignored."""
+
+
+MOST_PX = 1 << 28
+"""Pixels that a frame may have (16384 x 16384), more than any camera has."""
+MOST_FRAMES = 10_000_000
+"""Frames that a movie may have; the place of each is kept in memory."""
+
+
+def check_size(shape_px: tuple[int, int], name: str) -> tuple[int, int]:
+    """Refuse frames (rows, columns) that are empty or larger than any camera's, before memory is taken for one.
+
+    Raises:
+        MovieError: names the size.
+    """
+    rows, columns = shape_px
+    if rows < 1 or columns < 1 or rows * columns > MOST_PX:
+        limit = f"1 to {MOST_PX} pixels"
+        raise MovieError(
+            f"{name}: frames of {shown(rows)} x {shown(columns)} px, expected {limit}; export the movie again or crop it"
+        )
+    return rows, columns
+
+
+def shown(value: object) -> str:
+    """Give what was found in a file as a short text for a message, however large it is."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, tuple):
+        return f"({', '.join(shown(item) for item in value[:6])}{', ...' if len(value) > 6 else ''})"
+    text = value if isinstance(value, str) else reprlib.repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def check_dtype(dtype: np.dtype, name: str) -> np.dtype:
@@ -61,11 +94,15 @@ def whole_frames(expected: int | None, whole: int, name: str, allow_truncated: b
     An unknown number of expected frames, None, is more than there are.
 
     Raises:
-        MovieError: the movie is truncated and that was not allowed, or no frame is whole.
+        MovieError: the movie is truncated and that was not allowed, no frame is whole, or there are more than any movie has.
     """
+    if min(whole, whole if expected is None else expected) > MOST_FRAMES:
+        raise MovieError(
+            f"{name}: {shown(whole)} frames in the file, expected at most {MOST_FRAMES}; correct its frame size or split it"
+        )
     if expected is not None and whole >= expected:
         return expected
-    of = "of an unknown number of" if expected is None else f"of {expected}"
+    of = "of an unknown number of" if expected is None else f"of {shown(expected)}"
     if whole < 1:
         raise MovieError(f"{name}: {what}, none {of} frames is whole; copy or export the movie again")
     if not allow_truncated:
@@ -190,7 +227,7 @@ def raw_frames(
     Raises:
         MovieError: the file is shorter than its frames; or, where ``exact``, longer.
     """
-    frame_bytes = shape_px[0] * shape_px[1] * np.dtype(dtype).itemsize
+    frame_bytes = math.prod(check_size(shape_px, str(path))) * check_dtype(np.dtype(dtype), str(path)).itemsize
     found = path.stat().st_size - offset
     if exact and found > n_frames * frame_bytes:
         raise MovieError(

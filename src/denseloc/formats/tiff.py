@@ -7,6 +7,7 @@ frames, in the order in which the file gives them.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import struct
 import threading
@@ -20,15 +21,37 @@ import numpy as np
 
 from ..data.movie import Movie
 from ..errors import MovieError
-from .sources import RawFrames, check_dtype, check_frames, check_range, movie_of, whole_frames
+from .sources import (
+    MOST_FRAMES,
+    MOST_PX,
+    RawFrames,
+    check_dtype,
+    check_frames,
+    check_range,
+    check_size,
+    movie_of,
+    whole_frames,
+)
 from .tiff_chain import Chain, walk
-from .tiff_metadata import describe
+from .tiff_metadata import describe, most_declared
 
 if TYPE_CHECKING:
     import tifffile
 
 SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
-_DAMAGE = (ValueError, RuntimeError, IndexError, KeyError, TypeError, AttributeError, AssertionError, EOFError, struct.error)
+LARGE_BYTES, MOST_PACKED = 1 << 26, 2500
+"""A frame larger than this that is packed into less than its 2500th is no frame of a camera."""
+_DAMAGE = (
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    ArithmeticError,
+    struct.error,
+)
 """What tifffile and the decoders raise on damaged files, besides TiffFileError."""
 _hushed = threading.local()
 
@@ -45,12 +68,15 @@ class Tiff:
         Raises:
             MovieError: not a TIFF, without pages, truncated, in colour, or with frames of different sizes.
         """
-        with _quiet(), _damage_explained(path):
+        with _quiet(), _damage_explained(path, MemoryError):  # no pixels are read here: only what is damaged asks for much memory
             tif = _opened(path)
             keep_open = False
             try:
+                chain = walk(tif)
+                if not tif.filehandle.size or not chain.n_pages:
+                    raise MovieError(f"{path}: a TIFF without pages, expected at least one frame; export the movie again")
                 pixel_size_nm, tags = describe(tif)
-                source = _frames(tif, path, allow_truncated)
+                source = _frames(tif, path, chain, allow_truncated)
                 keep_open = isinstance(source, PagedFrames)
             finally:
                 if not keep_open:
@@ -173,17 +199,13 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _opened(path: Path) -> tifffile.TiffFile:
-    """Open a TIFF that has at least one page."""
+    """Open what begins as a TIFF does."""
     import tifffile
 
     try:
-        tif = tifffile.TiffFile(path)
+        return tifffile.TiffFile(path)
     except tifffile.TiffFileError as error:
         raise MovieError(f"{path}: not a TIFF file ({error}); give a TIFF, or rename the file to what it is") from error
-    if not tif.filehandle.size or not len(tif.pages):
-        tif.close()
-        raise MovieError(f"{path}: a TIFF without pages, expected at least one frame; export the movie again")
-    return tif
 
 
 @contextmanager
@@ -203,17 +225,18 @@ def _is_wanted(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def _damage_explained(name: Path | str) -> Iterator[None]:
+def _damage_explained(name: Path | str, *also: type[Exception]) -> Iterator[None]:
     import tifffile
 
+    damage: tuple[type[Exception], ...] = (tifffile.TiffFileError, *_DAMAGE, *also)
     try:
         yield
-    except (tifffile.TiffFileError, *_DAMAGE) as error:
+    except damage as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise MovieError(f"{name}: damaged or not readable as TIFF ({reason}); copy or export the movie again") from error
 
 
-def _frames(tif: tifffile.TiffFile, path: Path, allow_truncated: bool) -> RawFrames | PagedFrames:
+def _frames(tif: tifffile.TiffFile, path: Path, chain: Chain, allow_truncated: bool) -> RawFrames | PagedFrames:
     """Find the frames of a file, and that all of them are there."""
     page = tif.pages.first
     if "S" in page.axes or page.samplesperpixel > 1:
@@ -223,7 +246,7 @@ def _frames(tif: tifffile.TiffFile, path: Path, allow_truncated: bool) -> RawFra
             f"{path}: pages of shape {page.shape} ({page.axes}), expected (y, x) frames; export the movie as plain TIFF"
         )
     check_dtype(page.dtype, str(path))
-    chain = walk(tif)
+    _check_page(page, path)
     run = _contiguous_run(tif, chain)
     if run is not None:
         frame_bytes = page.nbytes
@@ -232,6 +255,18 @@ def _frames(tif: tifffile.TiffFile, path: Path, allow_truncated: bool) -> RawFra
         offsets = page.dataoffsets[0] + np.arange(n, dtype=np.int64) * frame_bytes
         return RawFrames([path], offsets, *_kind(tif), str(path))
     return _paged(tif, path, chain, allow_truncated)
+
+
+def _check_page(page: Any, path: Path) -> None:
+    """Refuse a page that would need more memory than any frame, before one is decoded."""
+    rows, columns = check_size(page.shape, str(path))
+    if math.prod(page.chunks) > MOST_PX:
+        raise MovieError(f"{path}: tiles of {_size(page.chunks)} in frames of {rows} x {columns} px; export the movie again")
+    packed = min(sum(page.databytecounts), page.parent.filehandle.size)
+    if page.nbytes > LARGE_BYTES and page.nbytes > MOST_PACKED * packed:
+        raise MovieError(
+            f"{path}: frames of {rows} x {columns} px in {packed} bytes, expected at least {page.nbytes // MOST_PACKED}; export it again"
+        )
 
 
 def _kind(tif: tifffile.TiffFile) -> tuple[tuple[int, int], np.dtype]:
@@ -265,11 +300,10 @@ def _declared(tif: tifffile.TiffFile) -> int:
     """Read how many frames the description of the first page promises, 0 if it does not."""
     if tif.imagej_metadata:
         axes = [int(tif.imagej_metadata.get(key, 1)) for key in ("frames", "slices", "channels")]
-        return max(int(tif.imagej_metadata.get("images", 1)), int(np.prod(axes)))
+        return max(int(tif.imagej_metadata.get("images", 1)), math.prod(axes))
     shaped = tif.shaped_metadata
     if shaped and len(shaped) == 1:
-        page_pixels = int(np.prod(tif.pages.first.shape))
-        return int(np.prod(shaped[0]["shape"])) // page_pixels if page_pixels else 0
+        return math.prod(map(int, shaped[0]["shape"])) // math.prod(tif.pages.first.shape)
     return 0
 
 
@@ -295,6 +329,10 @@ def _series_pages(tif: tifffile.TiffFile, path: Path, chain: Chain) -> list[Any]
     """List the pages of the one series of images in a whole file, in the order that its metadata give; missing ones are None."""
     if not chain.uniform:
         return _of_one_shape(tif, path, chain.n_pages)
+    if (declared := most_declared(tif)) > MOST_FRAMES:
+        raise MovieError(
+            f"{path}: its OME-XML speaks of {declared} images, expected at most {MOST_FRAMES}; export it as plain TIFF"
+        )
     series = tif.series
     if len(series) != 1:
         pages = _of_one_shape(tif, path, chain.n_pages)
@@ -302,7 +340,7 @@ def _series_pages(tif: tifffile.TiffFile, path: Path, chain: Chain) -> list[Any]
             return pages  # frames that were written one by one
         raise MovieError(f"{path}: {len(series)} image series (positions?), expected one; export each as its own file")
     pages = list(series[0].pages)
-    n_frames = int(np.prod(series[0].shape)) // max(int(np.prod(tif.pages.first.shape)), 1)
+    n_frames = math.prod(series[0].shape) // math.prod(tif.pages.first.shape)
     if len(pages) != n_frames:
         raise MovieError(
             f"{path}: {len(pages)} pages for {n_frames} frames ({series[0].kind}), expected one each; export it as plain TIFF"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -79,6 +81,20 @@ def _ome(tif: tifffile.TiffFile) -> dict[str, Any]:
         if element is not None:
             found.update({name: value for name, value in element.attrib.items() if name != "ID"})
     return found
+
+
+def most_declared(tif: tifffile.TiffFile) -> int:
+    """Give the largest number of images that the OME-XML speaks of, 0 without OME-XML.
+
+    tifffile makes a list of that length whatever the file holds.
+    """
+    page_px = max(math.prod(tif.pages.first.shape), 1)
+    most = 0
+    for tag in re.findall(r"<(?:\w+:)?(?:Pixels|TiffData)\b[^>]*>", tif.ome_metadata or ""):
+        counts = {key: min(int(value[:18]), 10**18) for key, value in re.findall(r'\b(\w+)\s*=\s*["\']\s*\+?(\d+)', tag)}
+        images = math.prod(counts.get(f"Size{axis}", 1) for axis in "TCZYX") // page_px
+        most = max(most, images, counts.get("PlaneCount", 0), counts.get("NumPlanes", 0), counts.get("IFD", 0))
+    return most
 
 
 def _of_micro_manager(values: Mapping[str, Any]) -> PixelSize | None:

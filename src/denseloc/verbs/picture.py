@@ -6,6 +6,8 @@ import math
 from itertools import chain
 from pathlib import Path
 
+import matplotlib
+
 from ..data import Image, Localizations, Provenance
 from ..errors import OutputError
 from ..files import check_writable
@@ -54,9 +56,7 @@ def render(
     """
     if out is not None:
         out = Path(out)
-        if out.suffix.lower() not in (".png", ".tif", ".tiff"):
-            raise OutputError(f"picture {out.name}: the suffix '{out.suffix}' names no picture format; expected .png or .tif")
-        check_writable(out)
+        check_picture(out, colormap)
     if isinstance(table, Localizations):
         first, parts = table, iter((table,))
     else:
@@ -81,6 +81,20 @@ def render(
     elif out is not None:
         save_tiff(image, out)
     return image
+
+
+def check_picture(out: Path | str, colormap: str = "hot") -> None:
+    """Check, before the work, that a picture can be written to ``out``.
+
+    Raises:
+        OutputError: the suffix or the colour map is not known, or the target cannot be written.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in (".png", ".tif", ".tiff"):
+        raise OutputError(f"picture {out.name}: the suffix '{out.suffix}' names no picture format; expected .png or .tif")
+    if colormap not in matplotlib.colormaps:
+        raise OutputError(f"colour map '{colormap}' is not known; expected a name of matplotlib's, such as hot, inferno or gray")
+    check_writable(out)
 
 
 def _field_nm(provenance: Provenance) -> tuple[float, float] | None:

@@ -57,16 +57,14 @@ def report(
         OutputError: the page cannot be written.
     """
     out = Path(out)
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise OutputError(f"report {out.name}: expected a name that ends in .html")
-    check_writable(out)
+    check_report(out)
     rows = opened(table)
     beside = None if isinstance(table, Localizations) else Path(table).parent
     found, note = reopen(rows, beside, movie)
     exposure = Exposure.of(rows)
     samples: list[FrameSample] = [] if found is None or exposure is None else sample_frames(rows, found, exposure)
     ranges = trained_ranges(exposure.experiment, rows.provenance.pixel_size_nm) if exposure is not None else {}
-    told = [str(warning) for warning in rows.provenance.settings.get("warnings", ())]
+    told = _texts(rows.provenance, "warnings")
     warnings = [*told, *judge(rows, samples, ranges=ranges, movie=found)]
     notes = [note] if note else []
     write_report(
@@ -81,6 +79,24 @@ def report(
         ranges=ranges or None,
     )
     return Report(out, warnings, notes)
+
+
+def check_report(out: Path | str) -> None:
+    """Check, before the work, that a report can be written to ``out``.
+
+    Raises:
+        OutputError: the name does not end in .html, or the target cannot be written.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"report {out.name}: expected a name that ends in .html")
+    check_writable(out)
+
+
+def _texts(provenance: Provenance, name: str) -> list[str]:
+    """Give a list of texts of the settings; nothing where a table of another program has something else there."""
+    found = (provenance.settings or {}).get(name)
+    return [str(text) for text in found] if isinstance(found, (list, tuple)) else []
 
 
 MARGIN = 1.2
@@ -131,11 +147,11 @@ def _run(provenance: Provenance) -> dict[str, str]:
     """Give what was run, line by line: what the table says of itself."""
     settings: Mapping[str, Any] = provenance.settings or {}
     lines = {"movie": provenance.movie, "method": provenance.method}
-    if settings.get("threshold") is not None:
+    if isinstance(settings.get("threshold"), (int, float)):
         lines["least probability"] = f"{settings['threshold']:g}"
     notes = []
-    for line in settings.get("assumed", ()):
-        name, colon, value = str(line).partition(": ")
+    for line in _texts(provenance, "assumed"):
+        name, colon, value = line.partition(": ")
         if name.startswith("if you"):
             continue  # advice for the next run
         if colon and name != "note":

@@ -55,12 +55,12 @@ class Exposure:
             camera = settings["camera"]
             return Exposure(
                 experiment=Experiment.from_json(table.provenance.experiment or {}, "the table's experiment"),
-                conditions=InputConditions(**settings["conditions"]),
+                conditions=InputConditions(**{name: float(value) for name, value in settings["conditions"].items()}),
                 offset_counts=float(camera["offset_counts"]),
                 counts_per_photon=float(camera["counts_per_photon"]),
                 uneven_background=bool(settings.get("uneven_background", False)),
             )
-        except (KeyError, TypeError, ValueError, DenselocError):
+        except (KeyError, TypeError, ValueError, AttributeError, DenselocError):
             return None
 
     def photons(self, counts: np.ndarray) -> np.ndarray:
@@ -95,23 +95,28 @@ def reopen(table: Localizations, beside: Path | None, movie: Movie | Path | str 
 def _cut(movie: Movie, table: Localizations) -> tuple[Movie | None, str]:
     """Restrict a movie to the frames and the region that were localized; refuse one that cannot be the table's."""
     known = table.provenance
-    planes = int(known.settings.get("planes", 1))
-    if planes != movie.n_planes:
-        movie = movie.with_planes(planes)
+    planes, frames, roi = (_whole_numbers(known.settings.get(name), n) for name, n in (("planes", 1), ("frames", 2), ("roi_px", 4)))
+    if planes is not None and planes[0] != movie.n_planes:
+        movie = movie.with_planes(planes[0])
     if known.shape_px is not None and tuple(known.shape_px) != movie.field_px:
         mine, theirs = (f"{shape[0]} x {shape[1]} px" for shape in (movie.field_px, known.shape_px))
         return (
             None,
             f"{movie.name} has frames of {mine}, the table was made from {theirs}: another movie, so no raw frames are shown.",
         )
-    frames, roi = known.settings.get("frames"), known.settings.get("roi_px")
     last = int(table.frame.max()) if len(table) else 0
     if last >= movie.frames[1] or (frames is not None and frames[1] > movie.frames[1]):
-        end = max(last, 0 if frames is None else int(frames[1]) - 1)
+        end = max(last, 0 if frames is None else frames[1] - 1)
         return None, f"{movie.name} ends before frame {end} of the table: another movie, so no raw frames are shown."
     if frames is not None and roi is not None:
-        movie = movie.crop((int(frames[0]), int(frames[1])), (int(roi[0]), int(roi[1]), int(roi[2]), int(roi[3])))
+        movie = movie.crop((frames[0], frames[1]), (roi[0], roi[1], roi[2], roi[3]))
     return replace(movie, pixel_size_nm=known.pixel_size_nm or movie.pixel_size_nm), ""
+
+
+def _whole_numbers(value: Any, n: int) -> tuple[int, ...] | None:
+    """Give n whole numbers as they stand in the settings of a table; None where something else stands there."""
+    given = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    return given if len(given) == n and all(type(one) is int and one >= 0 for one in given) else None
 
 
 def sample_frames(table: Localizations, movie: Movie, exposure: Exposure) -> list[FrameSample]:

@@ -15,7 +15,7 @@ from ..data import CONVENTIONS, Emitters, Localizations, Provenance
 from ..errors import DocumentError, OutputError
 from ..experiment import Experiment
 from ..files import check_writable, replacing
-from ..formats import table_suffixes, write_table
+from ..formats import check_table, table_suffixes, write_table
 from ..microscope import Microscope
 
 BLOCK_PX = 1 << 21
@@ -76,16 +76,17 @@ def simulate(
         size = f"{n_frames} frames of {shape_px[0]} x {shape_px[1]} px"
         raise DocumentError(f"{size} asked for; expected at least 1 frame of {LEAST_PX} x {LEAST_PX} px")
     table = out.with_suffix(".truth.parquet") if truth is None else Path(truth)
-    if table.suffix not in table_suffixes():
+    if table.suffix.lower() not in table_suffixes():
         raise OutputError(f"truth {table.name}: the suffix names no table format; known: {', '.join(table_suffixes())}")
-    check_writable(table)
+    known = _provenance(document, out, n_frames, shape_px, seed)
+    check_table(table, known)
     check_writable(out)
     microscope = _microscope(document, shape_px)
     generator = torch.Generator().manual_seed(seed)
     specimen = document.build_specimen(shape_px)
     emitters = specimen.draw(n_frames, generator)
     background = specimen.draw_background(1, generator)
-    rows = _truth(emitters, document, out, n_frames, shape_px, seed)
+    rows = _truth(emitters, document.grid(shape_px).size_nm, known)
     with replacing(out) as temporary:
         frames = _frames(microscope, emitters, background, n_frames, generator, progress)
         _write(temporary, frames, (n_frames, microscope.psf.planes, *shape_px), document)
@@ -128,14 +129,8 @@ def _frames(
 _REST = ("molecule", "x_nm", "y_nm", "z_nm", "photons", "channel")
 
 
-def _truth(
-    emitters: Emitters, document: Experiment, out: Path, n_frames: int, shape_px: tuple[int, int], seed: int
-) -> Localizations:
-    """Give the emitters whose centres lie in the frame as a table."""
-    height, width = document.grid(shape_px).size_nm
-    e = emitters.select((emitters.x_nm >= 0) & (emitters.x_nm < width) & (emitters.y_nm >= 0) & (emitters.y_nm < height))
-    columns = {name: getattr(e, name).numpy() for name in ("frame", "molecule", "x_nm", "y_nm", "z_nm", "photons")}
-    provenance = Provenance(
+def _provenance(document: Experiment, out: Path, n_frames: int, shape_px: tuple[int, int], seed: int) -> Provenance:
+    return Provenance(
         pixel_size_nm=document.pixel_size_nm,
         shape_px=shape_px,
         n_frames=n_frames,
@@ -144,6 +139,13 @@ def _truth(
         experiment=document.to_json(),
         settings={"seed": seed},
     )
+
+
+def _truth(emitters: Emitters, size_nm: tuple[float, float], provenance: Provenance) -> Localizations:
+    """Give the emitters whose centres lie in the frame as a table."""
+    height, width = size_nm
+    e = emitters.select((emitters.x_nm >= 0) & (emitters.x_nm < width) & (emitters.y_nm >= 0) & (emitters.y_nm < height))
+    columns = {name: getattr(e, name).numpy() for name in ("frame", "molecule", "x_nm", "y_nm", "z_nm", "photons")}
     return Localizations(columns, provenance)
 
 
