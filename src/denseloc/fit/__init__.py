@@ -1,7 +1,19 @@
 """Maximum likelihood: bounds, and the fit of one emitter."""
 
+from .expectation import CrowdBounds, DepthBounds, Light, bounds_in_crowd, bounds_over_depth
 from .fisher import Bounds, crlb
 from .noise import Noise
 from .single import SingleFits, fit_single
 
-__all__ = ["Bounds", "Noise", "SingleFits", "crlb", "fit_single"]
+__all__ = [
+    "Bounds",
+    "CrowdBounds",
+    "DepthBounds",
+    "Light",
+    "Noise",
+    "SingleFits",
+    "bounds_in_crowd",
+    "bounds_over_depth",
+    "crlb",
+    "fit_single",
+]

@@ -1,0 +1,150 @@
+"""What a PSF lets one expect: bounds over depth for a lone emitter, and among neighbours at a density."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..optics import PSF
+from .fisher import Bounds, crlb
+
+PHASES = 5  # places in a pixel along each axis over which a lone emitter's bound is averaged
+FOUND_NM = 100.0  # lateral bound up to which an emitter counts as found: 2.5 of it are the 250 nm of the challenge's rule
+APART = 3.0  # distance of two emitters, in standard deviations of what a joint fit says of it, from which on they are told apart
+MOST_NEIGHBOURS = 24
+
+
+@dataclass(frozen=True)
+class Light:
+    """Photons of an emitter, background per pixel, and the camera's noise."""
+
+    photons: float
+    background: float
+    excess: float = 1.0
+    noise_variance: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class DepthBounds:
+    """Bounds of a lone emitter in nm over depth; z is None for a PSF that tells none."""
+
+    depths_nm: np.ndarray
+    x_nm: np.ndarray
+    y_nm: np.ndarray
+    z_nm: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class CrowdBounds:
+    """What is left of the bounds among neighbours.
+
+    Args:
+        density_per_um2: emitters per frame.
+        found: share of the emitters whose joint lateral bound is below 100 nm and that lie apart from each neighbour by three standard
+            deviations of their difference in a joint fit; about the Jaccard index of an ideal method that sees single frames.
+        lateral_nm, axial_nm: root mean square bound of those (axial None without depth).
+    """
+
+    density_per_um2: float
+    found: float
+    lateral_nm: float
+    axial_nm: float | None
+
+
+def bounds_over_depth(psf: PSF, depths_nm: np.ndarray, light: Light) -> DepthBounds:
+    """Give the bounds of a lone emitter at some depths, as root mean square over its place in the pixel."""
+    y_nm, x_nm = psf.pixel_size_nm
+    side = psf.roi_px
+    steps = (np.arange(PHASES) + 0.5) / PHASES
+    places = [((side // 2 + u) * x_nm, (side // 2 + v) * y_nm) for u in steps for v in steps]
+    positions = torch.tensor([[(x, y, float(z))] for z in depths_nm for x, y in places], dtype=torch.float64)
+    found = crlb(
+        psf,
+        positions,
+        light.photons,
+        light.background,
+        window_px=(side, side),
+        excess=light.excess,
+        noise_variance=light.noise_variance,
+    )
+
+    def mean(sigma: torch.Tensor) -> np.ndarray:
+        return np.asarray(sigma[:, 0].reshape(len(depths_nm), -1).square().mean(1).sqrt().numpy())
+
+    return DepthBounds(np.asarray(depths_nm), mean(found.x_nm), mean(found.y_nm), None if found.z_nm is None else mean(found.z_nm))
+
+
+def bounds_in_crowd(
+    psf: PSF,
+    density_per_um2: float,
+    z_range_nm: tuple[float, float],
+    light: Light,
+    generator: torch.Generator,
+    scenes: int = 150,
+) -> CrowdBounds:
+    """Give the bounds of emitters that are fitted together with all their neighbours.
+
+    Scenes are squares of the PSF's own width around one emitter; the neighbours are uniform in the field and in depth and equally bright.
+
+    Args:
+        psf: any PSF.
+        density_per_um2: emitters per um^2 and frame.
+        z_range_nm: depths at which they lie.
+        light: photons, background, camera.
+        generator: draws the scenes.
+        scenes: how many.
+    """
+    y_nm, x_nm = psf.pixel_size_nm
+    side = psf.roi_px
+    size = torch.tensor([side * x_nm, side * y_nm], dtype=torch.float64)
+    low, high = z_range_nm
+    mean = density_per_um2 * float(size.prod()) * 1e-6
+    counts = torch.poisson(torch.full((scenes,), mean), generator=generator).long().clamp(max=MOST_NEIGHBOURS)
+    lateral, axial, alone = [], [], []
+    for count in counts.unique().tolist():
+        n = int((counts == count).sum())
+        xy = torch.rand(n, count + 1, 2, generator=generator, dtype=torch.float64) * size
+        middle = torch.rand(n, 2, generator=generator, dtype=torch.float64) * torch.tensor([x_nm, y_nm])
+        xy[:, 0] = middle + size / 2 - torch.tensor([x_nm, y_nm]) / 2
+        z = low + (high - low) * torch.rand(n, count + 1, 1, generator=generator, dtype=torch.float64)
+        found = crlb(
+            psf,
+            torch.cat((xy, z), 2),
+            light.photons,
+            light.background,
+            window_px=(side, side),
+            excess=light.excess,
+            noise_variance=light.noise_variance,
+        )
+        lateral.append(torch.hypot(found.x_nm[:, 0], found.y_nm[:, 0]) / np.sqrt(2))
+        alone.append(_apart(torch.cat((xy, z), 2), found))
+        if found.z_nm is not None:
+            axial.append(found.z_nm[:, 0])
+    sigma = torch.cat(lateral)
+    good = (sigma < FOUND_NM) & torch.cat(alone)
+
+    def rms(values: torch.Tensor) -> float:
+        return float(values[good].square().mean().sqrt()) if bool(good.any()) else float("inf")
+
+    return CrowdBounds(density_per_um2, float(good.double().mean()), rms(sigma), rms(torch.cat(axial)) if axial else None)
+
+
+def _apart(positions_nm: torch.Tensor, found: Bounds) -> torch.Tensor:
+    """Say which first emitters of scenes (n, e, 3) can be told from all others."""
+    n, e, _ = positions_nm.shape
+    size = 2 if found.z_nm is None else 3
+    each = size + 1  # parameters of an emitter: its position and its photons
+    near = torch.ones(n, dtype=torch.bool)
+    first = slice(0, size)
+    for k in range(1, e):
+        other = slice(k * each, k * each + size)
+        c = found.covariance
+        spread = c[:, first, first] + c[:, other, other] - c[:, first, other] - c[:, other, first]
+        step = (positions_nm[:, k] - positions_nm[:, 0])[:, :size, None]
+        known = torch.isfinite(spread).all((1, 2))
+        spread = torch.where(known[:, None, None], spread, torch.eye(size, dtype=spread.dtype))
+        distance = (step.mT @ torch.linalg.solve(spread, step))[:, 0, 0]
+        near &= known & (distance > APART**2)
+    return near
