@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +23,20 @@ import torch
 from . import __version__
 from .camera import Camera
 from .data import Block, Frames, Localizations, Movie, Provenance
-from .errors import DenselocError, Interrupted, ModelError, OutputError
-from .files import alone, check_writable, replacing
-from .formats import open_movie, read_table, table_suffixes, write_table
+from .errors import CalibrationError, DenselocError, Interrupted, ModelError, MovieError, OutputError
+from .files import alone, replacing
+from .formats import check_table, open_movie, read_table, table_suffixes, write_table
+from .formats.psf_files import read_psf
 from .machine import choose_device, keep_memory
 from .model_file import Model, find_model
+from .optics import PSFSettings
 from .preparation import Preparation, prepare
+from .selection import Selection
 
 BLOCK_PX = 1 << 22  # pixels of a block of frames: some seconds of work, some tens of MB
 MAX_BLOCK = 512
+MOST_BLOCK = 16384  # frames that a user may ask for
+LEAST_TILE_PX, MOST_TILE_PX = 16, 4096
 BLOCK_NAME = re.compile(r"\d{10}-\d{10}-\d+")  # start, stop, rows
 
 
@@ -74,13 +79,17 @@ def localize(
     *,
     model: Model | Path | str | None = None,
     method: str | None = None,
+    psf: PSFSettings | Path | str | None = None,
     pixel_size_nm: float | tuple[float, float] | None = None,
     camera: Camera | None = None,
     planes: int | None = None,
     frames: tuple[int | None, int | None] | None = None,
     roi_px: tuple[int, int, int, int] | None = None,
     threshold: float | None = None,
-    tile_px: int = 256,
+    min_probability: float | None = None,
+    max_sigma_nm: float | None = None,
+    min_photons: float | None = None,
+    tile_px: int = 512,
     block_frames: int | None = None,
     device: str | None = None,
     resume: bool = False,
@@ -96,12 +105,17 @@ def localize(
         out: table to write; the suffix chooses the format (.parquet, .csv, .hdf5).
         model: a model, its file or the name of a shipped one; None takes the shipped one that suits the movie.
         method: name of a localization method, where no model is given; None for the model that suits ordinary 2D movies.
+        psf: a PSF or its file, for a method that needs no training; "single" if ``method`` is None.
         pixel_size_nm: camera pixel in the sample, one number or (y, x); None takes what the file says.
         camera: turns counts into photons; None takes the model's camera, or estimates offset and gain from the movie.
         planes: focal planes of a frame, where they follow one another as images of the file; None for what the file says.
-        frames: (start, stop) of the frames wanted, numbered as in the file; None at either end for that end.
+        frames: (start, stop) of the frames wanted, numbered as in the file; None at either end for that end. The rows are those that
+            the whole movie gives for these frames: conditions are measured in all of it, and the neighbouring frames serve as context.
         roi_px: (y0, x0, height, width) of the region wanted; positions stay those of the whole field.
         threshold: least probability of a localization; None for the model's own.
+        min_probability: rows with less are left out.
+        max_sigma_nm: rows with a larger sigma in x or y are left out.
+        min_photons: rows with less are left out.
         tile_px: largest tile computed at once. Does not change the result.
         block_frames: frames read and kept at once. Does not change the result.
         device: "cpu", "cuda", ...; the best one there is if None.
@@ -109,7 +123,7 @@ def localize(
         allow_truncated: use the whole frames of a movie file that breaks off.
         prepared: told, before the first block, what was measured and assumed.
         report: told after each block how it goes.
-        stop: asked after each block; a signal number ends the run and keeps the finished blocks.
+        stop: asked after each block and while the blocks are joined; a signal number ends the run and keeps the finished blocks.
 
     Raises:
         DenselocError: one line that says what was found, what was expected and what to do.
@@ -123,40 +137,56 @@ def localize(
         )
     if threshold is not None and not 0 < threshold < 1:
         raise ModelError(f"threshold {threshold:g}; expected a probability between 0 and 1")
-    check_writable(out)
+    for name, value, least, most in (
+        ("tile-px", tile_px, LEAST_TILE_PX, MOST_TILE_PX),
+        ("block-frames", block_frames, 1, MOST_BLOCK),
+    ):
+        if value is not None and not least <= value <= most:
+            raise ModelError(f"--{name} {value}; expected {least} to {most}")
+    selection = Selection(min_probability, max_sigma_nm, min_photons)
+    check_table(out)
     whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
-    whole = whole if planes is None else whole.with_planes(planes)
-    movie = whole.crop(frames, roi_px)
+    whole = (whole if planes is None else whole.with_planes(planes)).crop(None, roi_px)
+    movie = whole.crop(frames)
     keep_memory()
     chosen = choose_device(device)
     if isinstance(model, (str, Path)):
         model = find_model(model)
-    ready = prepare(movie, model, pixel_size_nm, camera, method)
+    if isinstance(psf, (str, Path)):
+        psf = read_psf(psf, pixel_size_nm=pixel_size_nm or movie.pixel_size_nm).section
+    ready = _prepare(whole, movie, lambda part: prepare(part, model, pixel_size_nm, camera, method, chosen, psf))
     prepared(ready)
     localizer = ready.model.localizer.to(chosen)
     localizer.conditions, localizer.threshold = ready.conditions, threshold
     ready.camera.to(chosen)  # prepare() has made a copy
-    provenance = _provenance(movie, whole.frames[1], ready, threshold)
+    provenance = selection.noted(_provenance(movie, whole.frames[1], ready, threshold))
+    check_table(out, provenance)
     with alone(out):
         journal = _Journal(out, provenance, movie, resume)
         with journal.kept():
             n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, movie.n_planes * movie.field_px[0] * movie.field_px[1])))
             found = journal.rows()
-            for block in _ahead(movie.blocks(n, localizer.context, start=journal.next_frame)):
-                table = localizer(_frames(block, movie, ready, chosen), (block.start, block.stop), tile_px)
+            for block in _ahead(_blocks(whole, movie, n, localizer.context, journal.next_frame)):
+                table = selection.keep(localizer(_frames(block, movie, ready, chosen), (block.start, block.stop), tile_px))
                 journal.add(table, block.start, block.stop)
                 found += len(table)
                 report(Progress(block.stop - movie.frames[0], movie.n_frames, found, time.monotonic() - started))
-                signal = stop()
-                if signal and block.stop < movie.frames[1]:
-                    raise Interrupted(
-                        f"stopped after frame {block.stop - 1} of {movie.frames[1] - 1}; finished blocks are in {journal.folder.name}, "
-                        "the same command with --resume goes on",
-                        128 + signal,
-                    )
-            rows = write_table(out, journal.parts(), provenance)
+                journal.heed(stop(), f"after frame {block.stop - 1} of {movie.frames[1] - 1}")
+            rows = write_table(out, journal.parts(stop), provenance)
         journal.remove()
     return Run(out, rows, movie.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance)
+
+
+def _prepare(whole: Movie, part: Movie, prepare: Callable[[Movie], Preparation]) -> Preparation:
+    """Measure the conditions in all frames, so that parts fit together; where those cannot be read, in the part alone."""
+    try:
+        return prepare(whole)
+    except (MovieError, CalibrationError) as error:
+        if part.frames == whole.frames:
+            raise
+        ready = prepare(part)
+        note = f"note: conditions were measured in the frames wanted alone ({str(error).splitlines()[0]})"
+        return replace(ready, lines=[*ready.lines, note])
 
 
 def _provenance(movie: Movie, n_frames: int, ready: Preparation, threshold: float | None) -> Provenance:
@@ -198,7 +228,33 @@ def _frames(block: Block, movie: Movie, ready: Preparation, device: torch.device
         counts = counts.astype(np.float32)
     photons = ready.camera.to_photons(torch.from_numpy(np.ascontiguousarray(counts)).to(device))
     background = None if ready.background is None else torch.from_numpy(ready.background).to(device)
-    return Frames(photons, ready.pixel_size_nm, background=background, first_frame=block.first, origin_px=movie.origin_px)
+    variance = ready.camera.noise_variance(movie.shape_px)
+    return Frames(
+        photons,
+        ready.pixel_size_nm,
+        variance=None if bool((variance == variance.flatten()[0]).all()) else variance,  # one number is among the conditions
+        background=background,
+        first_frame=block.first,
+        origin_px=movie.origin_px,
+    )
+
+
+def _blocks(whole: Movie, part: Movie, n: int, context: int, start: int) -> Iterator[Block]:
+    """Walk over the frames of a part from ``start`` on, n at a time, with context frames on both sides, outside of the part as well.
+
+    A frame outside of the part that cannot be read counts as missing.
+    """
+    for begin in range(start, part.frames[1], n):
+        end = min(begin + n, part.frames[1])
+        first, last = max(whole.frames[0], begin - context), min(whole.frames[1], end + context)
+        try:
+            counts = whole.read(first, last)
+        except MovieError:
+            if part.frames[0] <= first and last <= part.frames[1]:
+                raise
+            first, last = max(part.frames[0], first), min(part.frames[1], last)
+            counts = whole.read(first, last)
+        yield Block(counts, first, begin, end)
 
 
 def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
@@ -231,7 +287,10 @@ class _Journal:
 
     def __init__(self, out: Path, provenance: Provenance, movie: Movie, resume: bool) -> None:
         self.folder = out.with_name(out.name + ".parts")
-        mark = hashlib.sha256(json.dumps(asdict(provenance), sort_keys=True, default=str).encode()).hexdigest()
+        told = ("assumed", "warnings")  # words about numbers that stand in the other settings
+        settings = {key: value for key, value in provenance.settings.items() if key not in told}
+        run = asdict(replace(provenance, settings=settings))
+        mark = hashlib.sha256(json.dumps(run, sort_keys=True, default=str).encode()).hexdigest()
         note = self.folder / "run.json"
         if self.folder.exists() and not note.exists():
             raise OutputError(
@@ -295,9 +354,17 @@ class _Journal:
     def add(self, table: Localizations, start: int, stop: int) -> None:
         write_table(self.folder / f"{start:010d}-{stop:010d}-{len(table)}.parquet", table)
 
-    def parts(self) -> Iterator[Localizations]:
+    def parts(self, stop: Callable[[], int]) -> Iterator[Localizations]:
         for path in self._files():
+            self.heed(stop(), "before the table was written")
             yield read_table(path)
+        self.heed(stop(), "before the table was written")
+
+    def heed(self, signal: int, where: str) -> None:
+        """End the run if a signal has come."""
+        if signal:
+            hint = f"finished blocks are in {self.folder.name}, the same command with --resume goes on"
+            raise Interrupted(f"stopped {where}; {hint}", 128 + signal)
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .calibrate.background import background_map
-from .calibrate.conditions import Conditions, estimate_conditions
+from .calibrate.conditions import Conditions, Source, estimate_conditions
 from .camera import CAMERAS, SCMOS, Camera
 from .data import Movie
 from .description import nearest, parse
@@ -21,6 +21,8 @@ from .errors import CameraError, ModelError, MovieError
 from .experiment import Experiment, read_document
 from .localize import LOCALIZERS, InputConditions
 from .model_file import Model, find_model
+from .optics import PSFSettings
+from .survey import Survey, survey
 from .units import PixelSize, pixel_size_pair
 
 GENERAL = "general-2d"
@@ -62,19 +64,23 @@ def prepare(
     pixel_size_nm: float | tuple[float, float] | None,
     camera: Camera | None,
     method: str | None = None,
+    device: torch.device | str = "cpu",
+    psf: PSFSettings | None = None,
 ) -> Preparation:
-    """Choose and measure what was not given.
+    """Choose and measure what was not given; the model itself says, from a few frames, how many molecules there are.
 
     Raises:
         MovieError: frames too small, no pixel size.
-        ModelError: the model is for another pixel size or number of planes.
+        ModelError: the model is for another pixel size or number of planes, or takes no PSF.
     """
     if min(movie.shape_px) < LEAST_SIDE_PX:
         rows, columns = movie.shape_px
         raise MovieError(
             f"frames of {rows} x {columns} px; expected at least {LEAST_SIDE_PX} x {LEAST_SIDE_PX}: choose a larger region"
         )
-    chosen = model or _by_method(method)
+    if psf is not None and model is not None:
+        raise ModelError(f"model {model.name} was trained for its own PSF; leave --psf out, or say --method single")
+    chosen = model or _by_method(method, psf, pixel_size_nm or movie.pixel_size_nm)
     experiment = chosen.experiment
     general = serves_many(experiment)
     size = _pixel_size(movie, pixel_size_nm, None if general else experiment)
@@ -89,11 +95,14 @@ def prepare(
             f"model {chosen.name} sees {planes} focal planes, the movie has {movie.n_planes}; choose a model for such a movie, or say --planes"
         )
     source = "given" if camera is not None else "measured" if general else "the model's document"
+    noise_source: Source = "assumed" if getattr(camera, NOISE_NOT_SAID, False) else "given"
     if camera is None and not general:
         camera = experiment.build_camera()
     if camera is not None:
         camera = copy.deepcopy(camera.crop(*movie.roi_px))
-    measured = _measure(movie, size, camera, None if general else experiment)
+    measured = _measure(movie, size, camera, None if general and psf is None else experiment)
+    if camera is not None:
+        measured = replace(measured, noise_variance=replace(measured.noise_variance, source=noise_source))
     if camera is None:
         camera = _measured_camera(measured)
     noise = float(torch.as_tensor(camera.noise_variance(movie.shape_px)).mean())
@@ -108,6 +117,10 @@ def prepare(
     background = None
     if high > UNEVEN * max(low, 0.5) and crowd < CROWDED:
         background = uneven_background(movie, _converter(camera), conditions.excess, conditions.noise_variance)
+    least = 0.0 if experiment.has_depth else measured.density_per_um2.low  # by one width; many widths look like many molecules
+    seen = survey(movie, chosen.localizer.to(device), camera, conditions, background, size)
+    if seen is not None:
+        measured = _with_survey(measured, seen, least)
     lines = [f"model: {chosen.name}" + (" (chosen; --model takes another)" if model is None else "")]
     lines += [f"pixel size: {size[0]:g} x {size[1]:g} nm", f"camera: {source}", *measured.lines()]
     if not general:
@@ -129,8 +142,16 @@ def prepare(
         background=background,
         measured=measured,
         lines=lines,
-        warnings=judge_conditions(measured, experiment, size),
+        warnings=judge_conditions(measured, experiment, size, least) if experiment.localizer.needs_training else [],
     )
+
+
+def _with_survey(measured: Conditions, seen: Survey, least: float) -> Conditions:
+    """Put what the model found in place of what the pixels say, and say where there should be more."""
+    other, notes = measured.density_per_um2, measured.notes
+    if least > seen.density_per_um2.high:
+        notes += (f"the pixels speak of {other}: the model may miss molecules",)
+    return replace(measured, density_per_um2=seen.density_per_um2, photons=seen.photons or measured.photons, notes=notes)
 
 
 def _psf_in_words(experiment: Experiment) -> str:
@@ -140,23 +161,44 @@ def _psf_in_words(experiment: Experiment) -> str:
     return f"{experiment.psf.kind} PSF, {numbers}"
 
 
-def _by_method(method: str | None) -> Model:
+def _by_method(method: str | None, psf: PSFSettings | None, size: float | tuple[float, float] | None) -> Model:
     """Give the shipped model for ordinary 2D movies, or a localizer of another method that needs no training.
 
     Raises:
         DocumentError: no such method.
-        ModelError: the method must be trained first.
+        ModelError: the method must be trained first, or takes no PSF.
     """
     general = find_model(GENERAL)
-    if method is None or method == general.experiment.localizer.kind:
+    if psf is None and (method is None or method == general.experiment.localizer.kind):
         return general
+    method = method or "single"
     section = LOCALIZERS.get(method)
     if section.needs_training:
-        raise ModelError(
-            f"method '{method}' needs a trained model and none comes with the package; train one, then give it: --model FILE"
+        what = (
+            "takes its PSF from the document it is trained with"
+            if psf is not None
+            else "needs a trained model and none comes with the package"
         )
-    experiment = general.experiment.model_copy(update={"localizer": section()})
-    return Model(section().build(general.localizer.scales), experiment, name=method)
+        raise ModelError(f"method '{method}' {what}; train one, then give it: --model FILE")
+    if psf is None:
+        experiment = general.experiment.model_copy(update={"localizer": section()})
+        return Model(section().build(general.localizer.scales), experiment, name=method)
+    if "psf" not in section.model_fields:
+        raise ModelError(f"method '{method}' takes no PSF; leave --psf out")
+    pixel = general.experiment.pixel_size_nm if size is None else pixel_size_pair(size)
+    built = psf.build(pixel)
+    low, high = built.z_range_nm or DEPTHS_NM
+    localizer = section.model_validate({"kind": method, "psf": psf})
+    specimen = general.experiment.specimen.model_copy(update={"z_nm": (low, high)})
+    experiment = general.experiment.model_copy(
+        update={"pixel_size_nm": pixel, "psf": psf, "localizer": localizer, "specimen": specimen}
+    )
+    depth = max(abs(low), abs(high)) if psf.tells_depth else 0.0
+    scales = replace(general.localizer.scales, pixel_size_nm=pixel, z_unit_nm=depth, planes=built.planes)
+    return Model(localizer.build(scales), experiment, name=f"{method} with a given PSF")
+
+
+DEPTHS_NM = (-750.0, 750.0)  # searched where the PSF does not say how far it is known
 
 
 def serves_many(experiment: Experiment) -> bool:
@@ -166,6 +208,7 @@ def serves_many(experiment: Experiment) -> bool:
 
 
 READ_NOISE_ELECTRONS = 1.5  # of an sCMOS camera for which none was given
+NOISE_NOT_SAID = "read_noise_is_assumed"  # attribute of a camera whose read noise nobody gave
 
 
 def read_camera(text: str) -> Camera:
@@ -224,11 +267,13 @@ def parse_camera(text: str) -> Camera:
     kind = values.pop("kind", "emccd" if em_gain != 1.0 else "scmos")
     if kind == "various":
         raise CameraError("--camera: 'various' is for training; give the camera of this movie, as kind=emccd or kind=scmos")
-    if kind == "scmos":
-        if values.pop("em_gain", 1.0) != 1.0:
-            raise CameraError("--camera: an sCMOS has no em_gain; leave it out, or say kind=emccd")
-        values.setdefault("read_noise_electrons", READ_NOISE_ELECTRONS)
+    if kind == "scmos" and values.pop("em_gain", 1.0) != 1.0:
+        raise CameraError("--camera: an sCMOS has no em_gain; leave it out, or say kind=emccd")
+    not_said = kind == "scmos" and "read_noise_electrons" not in values
+    if not_said:
+        values["read_noise_electrons"] = READ_NOISE_ELECTRONS
     built: Camera = parse(CAMERAS.get(kind), {"kind": kind, **values}, "--camera").build()
+    setattr(built, NOISE_NOT_SAID, not_said)
     return built
 
 
@@ -257,6 +302,7 @@ def _measure(movie: Movie, size: PixelSize, camera: Camera | None, experiment: E
         offset_counts=-float(zero.mean()) * gain,
         counts_per_photon=gain,
         excess=float(torch.as_tensor(camera.excess, dtype=torch.float32).mean()),
+        noise_variance=max(0.0, float(torch.as_tensor(camera.noise_variance(movie.shape_px)).mean())),
         width_nm=None if experiment is None else experiment.width_px() * size[1],
     )
 
@@ -286,8 +332,16 @@ def uneven_background(
     return np.maximum(background_map(photons, noise_variance / excess**2) * excess, 0.05).astype(np.float32)
 
 
-def judge_conditions(measured: Conditions, experiment: Experiment, size: PixelSize) -> list[str]:
-    """Say in plain words where a movie lies outside of what a model was trained on."""
+def judge_conditions(measured: Conditions, experiment: Experiment, size: PixelSize, at_least: float = 0.0) -> list[str]:
+    """Say in plain words where a movie lies outside of what a model was trained on.
+
+    Args:
+        measured: the conditions of the movie.
+        experiment: the document of the model.
+        size: (y, x) of the movie's pixels in nm.
+        at_least: density that the movie has at least, by another way than the model's own count: that one falls behind where it is crowded.
+    """
+    density = max(measured.density_per_um2.value, at_least)
     warnings = []
     if abs(size[0] / size[1] - 1) > 0.05 and serves_many(experiment):
         warnings.append(
@@ -298,7 +352,7 @@ def judge_conditions(measured: Conditions, experiment: Experiment, size: PixelSi
     width = experiment.width_px()
     checks = [
         ("background", measured.background.value, experiment.specimen.background, "photons per pixel", 1.0),
-        ("emitter density", measured.density_per_um2.value, experiment.specimen, "per um^2", (side / _side(experiment)) ** 2),
+        ("emitter density", density, experiment.specimen, "per um^2", (side / _side(experiment)) ** 2),
     ]
     if high > low:
         mine = measured.width_nm.value / side

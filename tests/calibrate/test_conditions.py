@@ -128,6 +128,40 @@ def test_given_values_are_kept(ordinary):
     assert found.background.high - found.background.low < 6  # nothing is left to the camera
 
 
+def test_read_noise_that_is_given_is_kept(ordinary):
+    found = estimate_conditions(
+        movie_from_array(ordinary), pixel_size_nm=100, offset_counts=150, counts_per_photon=3, noise_variance=2.5
+    )
+    assert (found.noise_variance.value, found.noise_variance.source) == (2.5, "given")
+    assert "camera read noise: 2.5 photons^2 (given)" in found.lines()
+    assert found.background.value == pytest.approx(20, rel=0.1)
+
+
+def test_a_width_in_focus_is_not_that_of_all_depths(simulate):
+    """Molecules of widths 1.0 to 2.2 px; with the width in focus alone the density came out as 7 (4 to 11) per um^2."""
+    rng = np.random.default_rng(5)
+    counts = rng.poisson(20, (60, 48, 48)) + 100
+    for width in np.linspace(1.0, 2.2, 6):
+        counts += simulate(rng, 60, (48, 48), width_px=width, per_px=0.02 / 6, photons=1200, background=0, offset=0)
+    known = {"offset_counts": 100, "counts_per_photon": 1, "excess": 1}
+    found = estimate_conditions(movie_from_array(counts.astype(np.uint16)), pixel_size_nm=100, width_nm=100, **known)
+    assert (found.width_nm.value, found.width_nm.source) == (100, "given")
+    assert found.density_per_um2.low < 2.0 < found.density_per_um2.high
+    assert found.background.value == pytest.approx(20, rel=0.1)
+    assert any("100 nm were given (in focus)" in note for note in found.notes)
+    assert "from the histogram of the pixels" in str(found.density_per_um2)
+
+
+def test_real_dense_movie_of_a_given_psf(shared):
+    """Filaments on uneven haze; explained as 207 molecules of 120 photons per um^2 on a background of 34, which the darkest corner has."""
+    counts = tifffile.imread(shared / "data" / "3denseSTORM" / "real_3d_astigmatism" / "tubulins.tif", key=range(100))
+    known = {"offset_counts": 99, "counts_per_photon": 1 / 1.83, "excess": 1}
+    found = estimate_conditions(movie_from_array(counts), pixel_size_nm=65, width_nm=123.1, **known)
+    assert 90 < found.background.value < 140
+    assert found.density_per_um2.value < 15
+    assert found.photons.value > 400
+
+
 def test_excess_halves_the_gain_and_doubles_the_photons(ordinary):
     plain = estimate_conditions(movie_from_array(ordinary), pixel_size_nm=100)
     doubled = estimate_conditions(movie_from_array(ordinary), pixel_size_nm=100, excess=2)

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from denseloc import model_file, pipeline
+from denseloc.cli import options
+from denseloc.errors import DenselocError
 
 from .conftest import DOCUMENT, untrained
 
@@ -320,6 +323,12 @@ def test_folder_not_writable(localize, refused, place, tmp_path, monkeypatch):
         refused(*arguments, words=("may not be written to",))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".html"])
+def test_picture_and_report_are_looked_after_before_the_work(localize, place, tmp_path, suffix):
+    (tmp_path / f"out{suffix}").mkdir()
+    localize(place.movie, words=(f"out{suffix}", "a folder"))
+
+
 def _full_from(monkeypatch, is_late):
     """Let the disk be full for all files, or for the final ones only."""
     replace = os.replace
@@ -356,12 +365,72 @@ def test_resume_of_another_run(localize, place, tmp_path, monkeypatch):
     localize(place.movie, "--resume", "--threshold", 0.9, words=("another movie, model or setting", "--resume"))
 
 
-def test_out_of_memory(localize, place, monkeypatch):
+ALLOCATIONS = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1 GiB"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+    ),
+    RuntimeError("std::bad_alloc"),
+    OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+]
+
+
+@pytest.mark.parametrize("error", ALLOCATIONS, ids=lambda error: str(error)[:20])
+def test_out_of_memory(localize, place, monkeypatch, error):
     def exhausted(*_, **__):
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(pipeline, "localize", exhausted)
-    localize(place.movie, words=("out of memory", "--tile-px"))
+    told = localize(place.movie, words=("out of memory", "--tile-px", "--block-frames"))
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "words"),
+    [
+        ("denseloc.verbs.render", ("render", "truth", "-o", "p.png"), "--pixel-size-nm"),
+        ("denseloc.verbs.report", ("report", "truth", "-o", "r.html"), "--min-probability"),
+        ("denseloc.verbs.evaluate", ("evaluate", "truth", "truth"), "--min-probability"),
+        ("denseloc.verbs.simulate", ("simulate", "document", "-o", "m.tif"), "--size"),
+        ("denseloc.training.train", ("train", "document", "-o", "m.safetensors"), "batch_size"),
+        (
+            "denseloc.verbs.calibrate",
+            ("calibrate", "b.tif", "-o", "p.json", "--kind", "gaussian", "--z-step-nm", "10", "--camera", "kind=ideal"),
+            "--roi-px",
+        ),
+        ("denseloc.verbs.demo", ("demo",), "larger machine"),
+    ],
+)
+def test_out_of_memory_names_what_to_lower(refused, place, monkeypatch, verb, arguments, words):
+    def exhausted(*_, **__):
+        raise ALLOCATIONS[1]
+
+    monkeypatch.setattr(verb, exhausted)
+    refused(
+        *({"truth": place.truth, "document": place.document}.get(word, word) for word in arguments), words=("out of memory", words)
+    )
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(localize, place, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("shapes do not agree")
+
+    monkeypatch.setattr(pipeline, "localize", fails)
+    assert "memory" not in localize(place.movie, words=("unexpected: RuntimeError",))
+
+
+@pytest.mark.parametrize(("name", "value"), [("tile_px", 15), ("tile_px", 4097), ("block_frames", 0), ("block_frames", 16385)])
+def test_bounds_hold_for_the_function_as_for_the_option(place, tmp_path, name, value):
+    """The option shows its bounds in the help; they are those of the function."""
+    with pytest.raises(DenselocError, match=f"--{name.replace('_', '-')} {value}; expected"):
+        pipeline.localize(place.movie, tmp_path / "t.parquet", model=place.model, **{name: value})
+    shown = {"tile_px": options.TilePx, "block_frames": options.BlockFrames}[name].__metadata__[0]
+    bounds = {
+        "tile_px": (pipeline.LEAST_TILE_PX, pipeline.MOST_TILE_PX),
+        "block_frames": (1, pipeline.MOST_BLOCK),
+    }
+    assert (shown.min, shown.max) == bounds[name]
 
 
 # ------------------------------------------------------------------------------------------------------------------- command line
@@ -377,6 +446,10 @@ def test_out_of_memory(localize, place, monkeypatch):
         (("localize", "m.tif", "-o", "t.csv", "--frames", "5:1:2"), ("--frames",)),
         (("localize", "m.tif", "-o", "t.csv", "--roi", "1,2,3"), ("--roi", "y0,x0,height,width")),
         (("localize", "m.tif", "-o", "t.csv", "--tile-px", "2"), ("--tile-px",)),
+        (("localize", "m.tif", "-o", "t.csv", "--tile-px", "1000000"), ("--tile-px", "4096")),
+        (("localize", "m.tif", "-o", "t.csv", "--block-frames", "9999999999"), ("--block-frames", "16384")),
+        (("simulate", "e.toml", "-o", "m.tif", "--size", "100000"), ("--size", "8192")),
+        (("simulate", "e.toml", "-o", "m.tif", "--frames", "99999999999"), ("--frames", "10000000")),
         (("simulate", "e.toml", "-o", "m.tif", "--size", "64y64"), ("--size",)),
         (("render", "t.csv", "-o", "p.png", "--mode", "blobs"), ("--mode", "histogram")),
         (("render", "t.csv", "-o", "p.jpg"), (".png",)),

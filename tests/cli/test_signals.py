@@ -12,8 +12,12 @@ import pytest
 import tifffile
 from safetensors.torch import load_file
 
+from denseloc import pipeline
+from denseloc.cli.analysis import Watch
 from denseloc.cli.design import Lessons
 from denseloc.cli.signals import Abandoned, orderly_stop
+from denseloc.files import replacing
+from denseloc.formats import read_table
 
 PATIENCE_S = 120
 
@@ -71,6 +75,82 @@ def test_killed_interrupted_terminated_and_resumed(command, place, tmp_path):
     assert not journal.exists()
     assert command(*arguments[:-4], "--block-frames", 512, *arguments[-2:], "-o", whole).code == 0
     assert parted.read_bytes() == whole.read_bytes()
+
+
+@pytest.fixture
+def run(command, place, tmp_path):
+    """Localize the small movie in blocks of 8 frames."""
+    out = tmp_path / "t.parquet"
+    blocks = ("--model", place.model, "--block-frames", 8)
+    return lambda *more: command("localize", place.movie, "-o", out, *blocks, *more)
+
+
+def check_resumed(run, command, place, tmp_path):
+    """Go on, and compare with a run that nobody has interrupted."""
+    kept = tmp_path / "t.parquet.parts"
+    assert len(list(kept.glob("[0-9]*.parquet"))) == 5
+    assert not (tmp_path / "t.parquet").exists()
+    whole = tmp_path / "whole.parquet"
+    assert command("localize", place.movie, "-o", whole, "--model", place.model, "--no-picture", "--no-report").code == 0
+    assert run("--resume").code == 0
+    assert (tmp_path / "t.parquet").read_bytes() == whole.read_bytes()
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_last_block_is_answered(run, command, place, tmp_path, monkeypatch, number, code):
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "report", lambda self, progress: progress.frames == 40 and signal.raise_signal(number))
+        answer = run()
+    assert answer.code == code
+    assert len(answer.err.splitlines()) == 1
+    assert "--resume" in answer.err
+    check_resumed(run, command, place, tmp_path)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_parts_are_joined_is_answered(run, command, place, tmp_path, monkeypatch, number, code):
+    def read(path):
+        if path.name.startswith("0000000032"):  # the last part
+            signal.raise_signal(number)
+        return read_table(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "read_table", read)
+        answer = run()
+    assert answer.code == code
+    assert "stopped before the table was written" in answer.err
+    check_resumed(run, command, place, tmp_path)
+
+
+def test_a_signal_after_the_table_leaves_it_whole_and_is_answered(run, tmp_path, monkeypatch):
+    remove = pipeline._Journal.remove
+
+    def removing(self):
+        signal.raise_signal(signal.SIGTERM)
+        remove(self)
+
+    monkeypatch.setattr(pipeline._Journal, "remove", removing)
+    answer = run()
+    assert answer.code == 143
+    assert "t.parquet is whole; picture and report were not made" in answer.err
+    assert {path.name for path in tmp_path.iterdir()} == {"t.parquet"}
+    assert len(read_table(tmp_path / "t.parquet"))
+
+
+def test_sigterm_while_the_picture_is_drawn_clears_up(run, tmp_path, monkeypatch):
+    def drawing(image, path, **_):
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half a picture")
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("denseloc.verbs.picture.save_png", drawing)
+    before = signal.getsignal(signal.SIGTERM)
+    answer = run()
+    assert answer.code == 143
+    assert "aborted" in answer.err
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"t.parquet"}
 
 
 def test_interrupted_training_goes_on_from_its_checkpoint(command, place, tmp_path, monkeypatch):

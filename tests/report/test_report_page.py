@@ -14,7 +14,7 @@ import pytest
 
 from denseloc.data import Image, Localizations, Provenance
 from denseloc.errors import OutputError
-from denseloc.report import FrameSample, judge, summary, views, write_report
+from denseloc.report import FrameSample, judge, plots, summary, views, write_report
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -263,3 +263,31 @@ def test_crosses_sit_on_the_light(simulator, monkeypatch):
     assert left + (column + 0.5) * (right - left) / 30 == 72.5
     assert top + (row + 0.5) * (bottom - top) / 20 == 57.5
     assert "1 localization in" in words[-1]
+    assert cross.get_markersize() == views.cross_points((slice(0, 20), slice(0, 30)))
+    assert cross.get_path_effects(), "a dark rim, to be seen on bright spots"
+
+
+def test_crosses_are_some_pixels_wide_and_never_tiny():
+    sizes = [views.cross_points((slice(0, 9), slice(0, columns))) for columns in (20, 64, 96, 500)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[1] == pytest.approx(2.2 * 72 * 2.98 / 64)
+    assert sizes[0] == 10
+    assert sizes[-1] == 6
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "0.5"), (0, "0"), (0.0005, "0.0005"), (250, "250"), (2500, "2.5k"), (-0.2, "−0.2"), (3e6, "3M"), (2e10, "20G")],
+)
+def test_ticks_are_plain_numbers(value, text):
+    assert plots.tick_label(value) == text
+
+
+def test_half_a_localization_is_not_500_milli(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "plate_of_figure", lambda figure, *words: drawn.append(figure))
+    plots.counts_over_time(np.array([0, 1, 1, 0, 1]), 0)
+    drawn[0].draw_without_rendering()
+    labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    assert "0.5" in labels
+    assert not any("m" in label for label in labels)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from denseloc.data import Localizations
+from denseloc.data import Localizations, Provenance
 from denseloc.report import FrameSample, compare, judge
-from denseloc.report.summary import counts_per_frame, frame_range, local_density_per_um2, number, subpixel, thin
+from denseloc.report.summary import counts_per_frame, frame_range, local_density_per_um2, number, places, subpixel, thin
 
 
 def found(run, table=None, samples=None, ranges=None) -> str:
@@ -115,6 +115,38 @@ def test_a_pixel_grid_is_named(run):
     assert "not spread evenly" in text
     assert "in x (by" in text
     assert "y (by" not in text
+
+
+@pytest.mark.parametrize(("molecules", "rows_each"), [(100, 40), (12, 5)])
+def test_few_molecules_seen_often_are_no_grid(molecules, rows_each):
+    """Their rows are many and uneven inside of the pixel, but not independent of each other."""
+    alarms = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x, y = (np.repeat(rng.uniform(0, 6400, molecules), rows_each) + rng.normal(0, 8, molecules * rows_each) for _ in range(2))
+        frame = np.tile(np.arange(rows_each), molecules)
+        table = Localizations({"frame": frame, "x_nm": x, "y_nm": y}, Provenance((100.0, 100.0), (64, 64), rows_each))
+        alarms += "not spread evenly" in "\n".join(judge(table))
+    assert alarms == 0
+
+
+def test_a_grid_is_named_from_few_rows_on():
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(0, 6400, (2, 400))
+    pulled = 100 * np.floor(x / 100) + 50 + 0.6 * (np.mod(x, 100) - 50)
+    table = Localizations({"frame": np.arange(400), "x_nm": pulled, "y_nm": y}, Provenance((100.0, 100.0), (64, 64), 400))
+    assert "not spread evenly inside of the camera pixel, in x" in "\n".join(judge(table))
+
+
+def test_chances_are_those_of_chance():
+    """Of even positions, whose places differ as they like, a tenth has a chance below 0.1."""
+    chances = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        x, y = (np.repeat(rng.uniform(0, 6400, 150), 6) for _ in range(2))
+        table = Localizations({"frame": np.zeros(len(x)), "x_nm": x, "y_nm": y})
+        chances.append(subpixel(x, 100.0, "x", places(table, (100.0, 100.0))).p_value)
+    assert 0.04 < np.mean(np.array(chances) < 0.1) < 0.17
 
 
 def test_bleaching_and_holes_are_named(run):

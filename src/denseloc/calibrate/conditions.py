@@ -31,24 +31,27 @@ ASSUMED_PHOTONS = Span(1000.0, 100.0, 10000.0)
 LEAST_SIGNIFICANCE = 25.0  # log-likelihood that the light of molecules must gain over white noise
 SPOT_FRAMES = 60
 MISFIT = 0.25  # log of the power from which on the histogram of the pixels does not explain the movie
+VAGUE = 0.5  # standard error of the log density from which on the histogram is not believed
 TRANSMISSION = 0.286  # share of a crowd's power in the contrast of one over two widths
 LAW_ERROR = 0.3  # photons; the noise of a multiplying camera is more skewed than the law has it
+BY_HISTOGRAM, BY_SPOTS = "from the histogram of the pixels", "from isolated spots"
 CROWDED = 0.7  # emitters within three widths of another from which on spots are no longer trusted
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with the ends of its 95 % interval, its unit and where it came from."""
+    """A value with the ends of its 95 % interval, its unit, where it came from and how it was got, where there are several ways."""
 
     value: float
     low: float
     high: float
     unit: str
     source: Source
+    how: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.value:.4g} {self.unit}".strip()
-        return f"{text} ({self.source})" if self.source == "given" else f"{text} ({self.source}, {self.low:.4g} to {self.high:.4g})"
+        text, source = f"{self.value:.4g} {self.unit}".strip(), f"{self.source} {self.how}".strip()
+        return f"{text} ({source})" if self.low == self.high else f"{text} ({source}, {self.low:.4g} to {self.high:.4g})"
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,13 @@ def estimate_conditions(
     offset_counts: float | None = None,
     counts_per_photon: float | None = None,
     excess: float | None = None,
+    noise_variance: float | None = None,
     width_nm: float | None = None,
 ) -> Conditions:
     """Estimate camera, PSF width, background and density from up to 200 frames of a movie.
+
+    A width that is given is kept as it is. Background, density and photons are taken from it only where the movie does not speak
+    against it: a PSF that changes with depth, or another one than was thought, has another width among the molecules of this movie.
 
     Args:
         movie: counts; of a movie with several planes the first one is looked at.
@@ -131,6 +138,7 @@ def estimate_conditions(
         offset_counts: camera offset where it is known.
         counts_per_photon: camera gain where it is known.
         excess: 1, or 2 for an electron multiplying camera, where it is known.
+        noise_variance: read noise per pixel in photons^2 where it is known.
         width_nm: standard deviation of the PSF where it is known.
 
     Raises:
@@ -141,16 +149,21 @@ def estimate_conditions(
     _check_given(pixel_size_nm=side_nm, counts_per_photon=counts_per_photon, excess=excess, width_nm=width_nm)
     if offset_counts is not None and not np.isfinite(offset_counts):
         raise CalibrationError(f"offset_counts = {offset_counts}; expected a finite number: give the right one or leave it out")
+    if noise_variance is not None and not (np.isfinite(noise_variance) and noise_variance >= 0):
+        raise CalibrationError(
+            f"noise_variance = {noise_variance}; expected a number of at least 0: give the right one or leave it out"
+        )
     sample = take_sample(movie)
     spectrum = fit_spectrum(sample.fluctuation())
-    optics = _first_width(spectrum, side_nm, width_nm)
-    camera = _Camera(sample, offset_counts, counts_per_photon, excess)
+    given = None if width_nm is None else _Optics(_scaled(Span(width_nm, width_nm, width_nm), 1 / side_nm), "given")
+    optics = _first_width(spectrum, side_nm, given)
+    camera = _Camera(sample, offset_counts, counts_per_photon, excess, noise_variance)
     state = _measure(sample, camera, optics, spectrum)
     spots = fit_spots(state.photons[:SPOT_FRAMES], max(optics.width.value, 0.8), state.transfer.noise_variance.value)
-    better = _joined_width(optics, spectrum, spots, state, width_nm is not None)
+    better = _joined_width(optics, spectrum, spots, state)
     if abs(better.width.value / optics.width.value - 1) > 0.03:
         state = _measure(sample, camera, better, spectrum)
-    return _conditions(state, better, spots, side_nm)
+    return _conditions(state, better, given, spots, side_nm)
 
 
 def _check_given(**values: float | None) -> None:
@@ -159,12 +172,12 @@ def _check_given(**values: float | None) -> None:
             raise CalibrationError(f"{name} = {value}; expected a number above 0: give the right one or leave it out")
 
 
-def _first_width(spectrum: SpectrumFit | None, side_nm: float, width_nm: float | None) -> _Optics:
-    if width_nm is not None:
-        return _Optics(_scaled(Span(width_nm, width_nm, width_nm), 1 / side_nm), "given")
+def _first_width(spectrum: SpectrumFit | None, side_nm: float, given: _Optics | None) -> _Optics:
+    """Give the width that the spectrum shows, or the given one where that agrees or nothing is seen."""
     if spectrum is None or spectrum.significance < LEAST_SIGNIFICANCE:
-        return _Optics(_scaled(ASSUMED_WIDTH_NM, 1 / side_nm), "assumed")
-    return _Optics(_around(spectrum.width_px, float(np.hypot(spectrum.sigma_px, 0.015 * spectrum.width_px))), "measured")
+        return given or _Optics(_scaled(ASSUMED_WIDTH_NM, 1 / side_nm), "assumed")
+    seen = _around(spectrum.width_px, float(np.hypot(spectrum.sigma_px, 0.015 * spectrum.width_px)))
+    return given if given is not None and seen.low <= given.width.value <= seen.high else _Optics(seen, "measured")
 
 
 def _around(value: float, sigma: float) -> Span:
@@ -178,8 +191,11 @@ def _scaled(span: Span, factor: float) -> Span:
 class _Camera:
     """What was given of the camera, and the search for the rest."""
 
-    def __init__(self, sample: Sample, offset: float | None, gain: float | None, excess: float | None) -> None:
+    def __init__(
+        self, sample: Sample, offset: float | None, gain: float | None, excess: float | None, noise_variance: float | None
+    ) -> None:
         self.sample, self.offset, self.gain, self.excess = sample, offset, gain, excess
+        self.noise_variance = noise_variance
 
     def transfer(self, width_px: float, spectrum: SpectrumFit | None) -> tuple[Transfer, float, bool]:
         """Give offset, slope and read noise, the excess, and whether any of it was measured."""
@@ -195,7 +211,11 @@ class _Camera:
                 found = fit_transfer(points, self.sample.lowest_offset, self.offset, self.gain * excess)
         else:
             excess = self.excess or 1.0
-        return found or self._assumed(excess), excess, found is not None
+        transfer = found or self._assumed(excess)
+        if self.noise_variance is not None:
+            noise = self.noise_variance / excess**2  # photons of the slope are detected photons over the excess
+            transfer = replace(transfer, noise_variance=Span(noise, noise, noise))
+        return transfer, excess, found is not None
 
     def _seen_excess(self, found: Transfer | None) -> float:
         """Take 2 where the gain is known and the variance is nearer to twice of what it gives."""
@@ -233,12 +253,26 @@ def _measure(sample: Sample, camera: _Camera, optics: _Optics, spectrum: Spectru
     power = spectrum.power / slope**2 if spectrum is not None and seen else 0.0
     level = background_map(photons, noise)
     grain = 1 / slope if sample.quantization else 0.0
-    law = fit_pixel_law(photons, optics.width.value, noise, power, grain)
-    if abs(law.power_misfit) > MISFIT:  # what stands still is taken for molecules: take the uneven background away first
-        flat = fit_pixel_law(photons - level + level.mean(), optics.width.value, noise, power, grain)
+    width = optics.width.value
+    law = fit_pixel_law(photons, width, noise, power, grain)
+    vague = _is_vague(law, noise, width)
+    if vague or abs(law.power_misfit) > MISFIT:  # what stands still is taken for molecules: take the uneven background away first
+        flat = fit_pixel_law(photons - level + level.mean(), width, noise, power, grain)
         flat = replace(flat, background=flat.background + float(np.median(level) - level.mean()))
-        law = flat if abs(flat.power_misfit) < abs(law.power_misfit) else law
-    return _State(camera, transfer, excess, measured, photons, level, law, power, optics.width.value)
+        clearer = vague and not _is_vague(flat, noise, width)
+        law = flat if clearer or abs(flat.power_misfit) < abs(law.power_misfit) else law
+    return _State(camera, transfer, excess, measured, photons, level, law, power, width)
+
+
+def _is_vague(law: PixelLaw, noise_variance: float, width_px: float) -> bool:
+    """Whether many dim emitters explain the pixels about as well as few bright ones, as an uneven background makes it."""
+    return law.sigmas[1] > VAGUE or _is_dim(law, noise_variance, width_px)
+
+
+def _is_dim(law: PixelLaw, noise_variance: float, width_px: float) -> bool:
+    """Whether emitters as dim as the law has them would not be seen as spots: three times the noise under a spot."""
+    light = max(law.background + noise_variance, 0.1)
+    return bool(law.photons < 3 * np.sqrt(4 * np.pi * light) * width_px)
 
 
 def _crowding(state: _State, width_px: float) -> float:
@@ -246,10 +280,10 @@ def _crowding(state: _State, width_px: float) -> float:
     return state.law.density_px * np.pi * (3 * width_px) ** 2 if state.power > 0 else 0.0
 
 
-def _joined_width(first: _Optics, spectrum: SpectrumFit | None, spots: Spots, state: _State, given: bool) -> _Optics:
+def _joined_width(first: _Optics, spectrum: SpectrumFit | None, spots: Spots, state: _State) -> _Optics:
     """Join the widths of the spectrum and of the spots; where both are good and differ, single spots are believed."""
     middle, sigma = spots.median_width()
-    if given or not np.isfinite(middle) or spots.isolated_share < 0.6 or _crowding(state, middle) > CROWDED:
+    if first.source == "given" or not np.isfinite(middle) or spots.isolated_share < 0.6 or _crowding(state, middle) > CROWDED:
         return first
     sigma = float(np.hypot(sigma, 0.015 * middle))
     if first.source == "assumed" or spectrum is None:
@@ -262,8 +296,8 @@ def _joined_width(first: _Optics, spectrum: SpectrumFit | None, spots: Spots, st
     return _Optics(_around(joined, float(max(weights.sum() ** -0.5, abs(middle - spectrum.width_px) / 2))), "measured")
 
 
-def _conditions(state: _State, optics: _Optics, spots: Spots, side_nm: float) -> Conditions:
-    """Put the results into the units of the user."""
+def _conditions(state: _State, optics: _Optics, given: _Optics | None, spots: Spots, side_nm: float) -> Conditions:
+    """Put the results into the units of the user; of the widths, the given one is told where there is one."""
     camera, transfer, excess = state.camera, state.transfer, state.excess
     how: Source = "measured" if state.measured else "assumed"
     excess_source: Source = "given" if camera.excess is not None else "measured" if excess > 1 else "assumed"
@@ -272,7 +306,7 @@ def _conditions(state: _State, optics: _Optics, spots: Spots, side_nm: float) ->
     level = _scaled(_background(state), excess)
     shift = level.value - excess * float(np.median(state.background))
     low, high = (max(0.0, excess * float(q) + shift) for q in np.quantile(state.background, [0.05, 0.95]))
-    density, photons, seen = _emitters(state, spots)
+    density, photons, seen, way = _emitters(state, spots, 1.0 if given is None else given.width.value / optics.width.value)
     area_um2 = side_nm**2 * 1e-6
     return Conditions(
         offset_counts=_estimate(transfer.offset, "counts", how, camera.offset),
@@ -280,20 +314,20 @@ def _conditions(state: _State, optics: _Optics, spots: Spots, side_nm: float) ->
         excess=Estimate(
             excess, 1.0 if excess_source == "assumed" else excess, 2.0 if excess_source == "assumed" else excess, "", excess_source
         ),
-        noise_variance=_estimate(noise, "photons^2", how, None),
+        noise_variance=_estimate(noise, "photons^2", how, camera.noise_variance),
         background=_estimate(level, "photons per pixel", how, None),
         background_range=(low, high),
-        width_nm=_estimate(_scaled(optics.width, side_nm), "nm", optics.source, None),
-        density_per_um2=_estimate(_scaled(density, 1 / area_um2), "emitters per um^2 and frame", "measured", None),
-        photons=_estimate(_scaled(photons, excess), "photons", seen, None),
-        notes=_notes(state, optics, excess_source, seen),
+        width_nm=_estimate(_scaled((given or optics).width, side_nm), "nm", (given or optics).source, None),
+        density_per_um2=_estimate(_scaled(density, 1 / area_um2), "emitters per um^2 and frame", "measured", None, way),
+        photons=_estimate(_scaled(photons, excess), "photons", seen, None, way if seen == "measured" else ""),
+        notes=(*_other_width(optics, given, side_nm), *_notes(state, optics, excess_source, seen)),
     )
 
 
-def _estimate(span: Span, unit: str, source: Source, given: float | None) -> Estimate:
+def _estimate(span: Span, unit: str, source: Source, given: float | None, way: str = "") -> Estimate:
     if given is not None:
         return Estimate(float(given), float(given), float(given), unit, "given")
-    return Estimate(float(span.value), float(span.low), float(span.high), unit, source)
+    return Estimate(float(span.value), float(span.low), float(span.high), unit, source, way)
 
 
 def _background(state: _State) -> Span:
@@ -305,28 +339,33 @@ def _background(state: _State) -> Span:
     return Span(value, max(0.0, camera.low - error), camera.high + error)
 
 
-def _emitters(state: _State, spots: Spots) -> tuple[Span, Span, Source]:
-    """Give density per pixel and photons of an emitter; the intervals grow with how unevenly the molecules lie."""
+def _emitters(state: _State, spots: Spots, given_ratio: float) -> tuple[Span, Span, Source, str]:
+    """Give density per pixel and photons of an emitter, and how they were got.
+
+    The intervals grow with how unevenly molecules lie, and with the ratio of the width given to that seen: molecules of many widths
+    look like more and dimmer ones.
+    """
     law, pixels = state.law, state.photons[0].size
     counted = spots.per_frame / pixels
     enough = spots.per_frame * min(len(state.photons), SPOT_FRAMES) >= 5
     if state.power <= 0 and not enough:
-        return Span(0.0, 0.0, 1.0 / pixels), ASSUMED_PHOTONS, "assumed"
+        return Span(0.0, 0.0, 1.0 / pixels), ASSUMED_PHOTONS, "assumed", ""
     if len(spots.photons) >= 5 and _counts_spots(state, spots):
         bright = float(np.median(spots.photons))
         return (
             Span(counted, counted / 1.7, max(3 * counted, min(law.density_px, 10 * counted))),
             Span(bright, bright / 3, 2 * bright),
             "measured",
+            BY_SPOTS,
         )
     slope = state.transfer.slope
     doubt = 0.25 * float(np.log(slope.high / slope.low)) if state.camera.gain is None else 0.0
-    uneven = 0.15 + 0.1 * min(law.clustering, 3.0) + min(abs(law.power_misfit), 0.4) + doubt
+    uneven = 0.15 + 0.1 * min(law.clustering, 3.0) + abs(law.power_misfit) + doubt + 2 * abs(float(np.log(given_ratio)))
     wide, tall = (float(np.exp(2 * np.hypot(sigma, uneven))) for sigma in law.sigmas[1:])
     density = Span(law.density_px, law.density_px / wide, law.density_px * wide)
     if enough and _crowding(state, state.width_px) < CROWDED:
         density = Span(density.value, min(density.low, counted / 1.2), max(density.high, 1.2 * counted))
-    return density, Span(law.photons, law.photons / tall, law.photons * tall), "measured"
+    return density, Span(law.photons, law.photons / tall, law.photons * tall), "measured", BY_HISTOGRAM
 
 
 def _counts_spots(state: _State, spots: Spots) -> bool:
@@ -338,8 +377,19 @@ def _counts_spots(state: _State, spots: Spots) -> bool:
     light = max(law.background + state.transfer.noise_variance.value, 0.1)
     crowd = np.sqrt(1 + TRANSMISSION * state.power / light)
     misread = _crowding(state, state.width_px) > CROWDED and spots.restlessness < 0.6 * crowd
-    misread = misread or law.photons < 3 * np.sqrt(4 * np.pi * light) * state.width_px  # too dim for a spot of its own
+    misread = misread or _is_dim(law, state.transfer.noise_variance.value, state.width_px)
     return spots.restlessness < 2 and (misread or abs(law.power_misfit) > MISFIT)
+
+
+def _other_width(optics: _Optics, given: _Optics | None, side_nm: float) -> tuple[str, ...]:
+    """Say where the width given is not that of the molecules seen."""
+    if given is None or optics.source != "measured":
+        return ()
+    mine, theirs = side_nm * optics.width.value, side_nm * given.width.value
+    return (
+        f"the molecules look {mine:.3g} nm wide on average, {theirs:.3g} nm were given (in focus); background and density are measured "
+        "with the former",
+    )
 
 
 def _notes(state: _State, optics: _Optics, excess_source: Source, seen: Source) -> tuple[str, ...]:

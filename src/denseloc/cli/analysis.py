@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from . import options
 from .screen import Rate, Screen, clock
-from .signals import orderly_stop
+from .signals import ended, orderly_stop
 from .words import caution, duration, frame_range, note, number, pair, pairs, pixel_size, region, say
 
 if TYPE_CHECKING:
+    from ..data import Localizations
     from ..model_file import Model
     from ..pipeline import Progress, Run
     from ..preparation import Preparation
+    from ..selection import Selection
 
 LOCALIZE_EXAMPLES = (
     "denseloc localize movie.tif -o table.parquet --pixel-size-nm 100",
     "denseloc localize movie.tif -o table.csv --camera camera.toml",
     "denseloc localize run7/ -o table.hdf5 --frames 0:5000 --roi 64,64,128,128",
     "denseloc localize movie.tif -o table.parquet --model mine.safetensors",
+    "denseloc localize movie.tif -o table.parquet --method single --psf psf.h5",
+    "denseloc localize movie.tif -o table.parquet --min-probability 0.7 --max-sigma-nm 30",
     "denseloc localize movie.tif -o table.parquet --resume",
 )
 
@@ -31,11 +36,15 @@ def localize(
     out: options.TableOut,
     model: options.Model = None,
     method: options.Method = None,
+    psf: options.Psf = None,
     pixel_size_nm: options.PixelSize = None,
     camera: options.Camera = None,
     frames: options.FrameRange = None,
     roi: options.Roi = None,
     threshold: options.Threshold = None,
+    min_probability: options.MinProbability = None,
+    max_sigma_nm: options.MaxSigmaNm = None,
+    min_photons: options.MinPhotons = None,
     allow_truncated: options.AllowTruncated = False,
     planes: options.Planes = None,
     resume: options.Resume = False,
@@ -43,7 +52,7 @@ def localize(
     no_report: options.NoReport = False,
     quiet: options.Quiet = False,
     device: options.Device = None,
-    tile_px: options.TilePx = 256,
+    tile_px: options.TilePx = 512,
     block_frames: options.BlockFrames = None,
 ) -> None:
     """Localize the molecules of a movie: a table, and beside it a picture and a report.
@@ -60,25 +69,37 @@ def localize(
         from ..preparation import read_camera
 
         watch = Watch(screen, resume)
+
+        def prepared(ready: Preparation) -> None:
+            _check_beside(out, not no_picture, not no_report)
+            watch.prepared(ready)
+
         with orderly_stop(screen.say, "the present block") as stop:
             run = pipeline.localize(
                 movie,
                 out,
                 model=_model(model, method),
                 method=method,
+                psf=psf,
                 camera=None if camera is None else read_camera(camera),
                 threshold=threshold,
+                min_probability=min_probability,
+                max_sigma_nm=max_sigma_nm,
+                min_photons=min_photons,
                 tile_px=tile_px,
                 block_frames=block_frames,
                 device=device,
                 resume=resume,
                 allow_truncated=allow_truncated,
                 planes=planes,
-                prepared=watch.prepared,
+                prepared=prepared,
                 report=watch.report,
                 stop=stop,
                 **wanted,  # type: ignore[arg-type]
             )
+            late = stop()
+    if late:
+        raise ended(late, f"{run.table} is whole; picture and report were not made (denseloc render and denseloc report do it)")
     finish(run, quiet, not no_picture, not no_report)
 
 
@@ -116,6 +137,24 @@ class Watch:
         self.screen.step(progress.frames, progress.n_frames, words)
 
 
+def _selected(table: Path, selection: Selection) -> Path | Localizations:
+    """Give the rows of a table's file that are wanted, read part by part; the file itself where all are."""
+    if not selection:
+        return table
+    from ..data import Localizations
+    from ..formats import iter_table
+
+    kept = [selection.keep(part) for part in iter_table(table)]
+    joined = Localizations.concat(kept)
+    return joined.with_provenance(**vars(selection.noted(joined.provenance)))
+
+
+def _told(found: Path | Localizations) -> None:
+    """Say how many rows a selection has left."""
+    if not isinstance(found, Path):
+        say(f"kept     {number(len(found))} localizations ({found.provenance.settings['assumed'][-1].removeprefix('kept: ')})")
+
+
 def _model(name: str | None, method: str | None) -> Model | str | None:
     """Find the model asked for; with a method it must be one of that method."""
     if method is None:
@@ -132,6 +171,17 @@ def _model(name: str | None, method: str | None) -> Model | str | None:
         kind = found.experiment.localizer.kind
         raise ModelError(f"model {found.name} is one of method '{kind}', --method says '{method}'; leave one of them out")
     return found
+
+
+def _check_beside(table: Path, picture: bool, page: bool) -> None:
+    """Check, before the long work, that picture and report can be written beside a table."""
+    from ..verbs.picture import check_picture
+    from ..verbs.reporting import check_report
+
+    if picture:
+        check_picture(table.with_suffix(".png"))
+    if page:
+        check_report(table.with_suffix(".html"))
 
 
 def finish(run: Run, quiet: bool, picture: bool, page: bool) -> None:
@@ -171,6 +221,7 @@ RENDER_EXAMPLES = (
     "denseloc render table.parquet -o picture.png",
     "denseloc render table.csv -o values.tif --pixel-size-nm 5 --mode histogram",
     "denseloc render table.parquet -o depth.png --colour z --z-range=-400,400",
+    "denseloc render table.parquet -o sure.png --min-probability 0.9 --max-sigma-nm 20 --min-photons 500",
 )
 
 
@@ -185,6 +236,9 @@ def render(
     field_nm: options.FieldNm = None,
     colormap: options.Colormap = "hot",
     no_scale_bar: options.NoScaleBar = False,
+    min_probability: options.MinProbability = None,
+    max_sigma_nm: options.MaxSigmaNm = None,
+    min_photons: options.MinPhotons = None,
 ) -> None:
     """Draw a table as a super-resolved picture."""
     for option, value, known in (("--mode", mode, ("gaussian", "histogram")), ("--colour", colour, ("z", "none", None))):
@@ -192,9 +246,11 @@ def render(
             expected = " or ".join(word for word in known if word)
             raise typer.BadParameter(f"found '{value}', expected {expected}", param_hint=option)
     from .. import verbs
+    from ..selection import Selection
 
+    rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons))
     image = verbs.render(
-        table,
+        rows,
         out,
         pixel_size_nm=pixel_size_nm,
         mode=mode,  # type: ignore[arg-type]
@@ -205,8 +261,9 @@ def render(
         scale_bar=not no_scale_bar,
         colormap=colormap,
     )
-    rows, columns = image.pixels.shape[:2]
-    say(f"picture  {out}   {columns} x {rows} pixels of {image.pixel_size_nm[1]:g} nm")
+    height, width = image.pixels.shape[:2]
+    _told(rows)
+    say(f"picture  {out}   {width} x {height} pixels of {image.pixel_size_nm[1]:g} nm")
 
 
 REPORT_EXAMPLES = (
@@ -220,16 +277,31 @@ def report(
     movie: options.ReportMovie = None,
     out: options.PageOut = None,
     title: options.Title = None,
+    min_probability: options.MinProbability = None,
+    max_sigma_nm: options.MaxSigmaNm = None,
+    min_photons: options.MinPhotons = None,
 ) -> None:
     """Write the report of a table: one HTML file that opens without network."""
     from .. import verbs
+    from ..selection import Selection
 
-    found = verbs.report(table, out or table.with_suffix(".html"), movie=movie, title=title)
+    rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons))
+    found = verbs.report(rows, out or table.with_suffix(".html"), movie=movie or _beside(table, rows), title=title)
+    _told(rows)
     say(f"report   {found.page}")
     for line in found.notes:
         note(line)
     for line in found.warnings:
         caution(line)
+
+
+def _beside(table: Path, rows: Path | Localizations) -> Path | None:
+    """Find the movie of a selection beside its table, where it is not where the table says."""
+    if isinstance(rows, Path) or rows.provenance.movie is None:
+        return None
+    named = Path(rows.provenance.movie)
+    places = [named, table.parent / named, table.parent / named.name]
+    return next((place for place in places if place.exists()), None)
 
 
 EVALUATE_EXAMPLES = (
@@ -249,13 +321,18 @@ def evaluate(
     border_nm: options.BorderNm = 450.0,
     lateral_nm: options.LateralNm = 250.0,
     axial_nm: options.AxialNm = 500.0,
+    min_probability: options.MinProbability = None,
+    max_sigma_nm: options.MaxSigmaNm = None,
+    min_photons: options.MinPhotons = None,
 ) -> None:
     """Compare a table with the truth by the rule of the SMLM challenge."""
     from .. import verbs
     from ..evaluate import describe
+    from ..selection import Selection
     from ..verbs.assessment import offset_between, opened
 
-    found, true = opened(table), opened(truth)
+    rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons))
+    found, true = opened(rows), opened(truth)
     settings: dict[str, Any] = {
         "field_nm": pair(field_nm, "--field-nm", "height,width in nm"),
         "border_nm": border_nm,
@@ -266,6 +343,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps({key: one.to_json() for key, one in assessments.items()}, indent=1, allow_nan=False))
         return
+    _told(rows)
     if remove_offset:
         offset = offset_between(found, true)
         say(

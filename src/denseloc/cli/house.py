@@ -9,7 +9,7 @@ from rich.table import Table
 from . import options
 from .analysis import Watch
 from .screen import Screen
-from .signals import orderly_stop
+from .signals import ended, orderly_stop
 from .words import console, duration, number, pairs, say
 
 MODELS_EXAMPLES = ("denseloc models",)
@@ -20,7 +20,7 @@ def models() -> None:
     from ..model_file import load_model, shipped_models
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("model", "for", "method", "size", "steps", "score on held-out simulations"):
+    for heading in ("model", "for", "method", "size", "steps", "on simulations like those it learned from"):
         table.add_column(heading, justify="right" if heading in ("size", "steps") else "left", overflow="fold")
     shipped = shipped_models()
     for name, path in shipped.items():
@@ -42,11 +42,15 @@ def models() -> None:
 
 
 def _score(history: list[dict[str, float]]) -> str:
-    if not history:
-        return "-"
+    """Say the last score of a training in plain words."""
+    if not history or "jaccard" not in history[-1]:
+        return "not recorded"
     last = history[-1]
-    axial = f", {last['rmse_axial_nm']:.0f} nm in z" if last.get("rmse_axial_nm") else ""
-    return f"Jaccard {last['jaccard']:.1f} %, RMSE {last['rmse_lateral_nm']:.1f} nm{axial}"
+    axial = f", {last['rmse_axial_nm']:.0f} nm in depth" if last.get("rmse_axial_nm") else ""
+    return (
+        f"{last['jaccard']:.0f} of 100 right, missed and false ones counted (Jaccard); "
+        f"these lie {last['rmse_lateral_nm']:.0f} nm off sideways{axial} (RMSE)"
+    )
 
 
 DOCTOR_EXAMPLES = ("denseloc doctor",)
@@ -76,7 +80,10 @@ def demo(out: options.DemoOut = Path("demo-out")) -> None:
         watch = Watch(screen)
         with orderly_stop(screen.say, "the present block") as stop:
             done = verbs.demo(out, prepared=watch.prepared, progress=watch.report, stop=stop)
+            late = stop()
     run = done.run
+    if late:
+        raise ended(late, f"{run.table}, picture and report are whole")
     say(f"table    {run.table}   {number(run.localizations)} localizations in {number(run.frames)} frames, {duration(run.seconds)}")
     say(f"picture  {done.picture}")
     say(f"report   {done.report.page}")

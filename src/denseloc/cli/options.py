@@ -38,13 +38,23 @@ FieldNm = Annotated[str | None, _else("Height and width of the camera field in n
 Device = Annotated[str | None, _else("cpu or cuda.", "the best there is", rich_help_panel=MACHINE)]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Print errors only.")]
 
+SELECTION = "Which localizations"
+MinProbability = Annotated[
+    float | None, _given("Leave out rows that are less probable, 0 to 1.", metavar="P", rich_help_panel=SELECTION)
+]
+MaxSigmaNm = Annotated[
+    float | None, _given("Leave out rows with a larger sigma in x or y.", metavar="NM", rich_help_panel=SELECTION)
+]
+MinPhotons = Annotated[float | None, _given("Leave out rows with fewer photons.", metavar="N", rich_help_panel=SELECTION)]
+
 # localize
 TableOut = Annotated[
     Path, _given("Table to write: .parquet, .csv (ThunderSTORM), .hdf5 (Picasso).", "--out", "-o", metavar="TABLE")
 ]
 Model = Annotated[str | None, _given("Model file, or name of a shipped one (see: denseloc models).", metavar="FILE|NAME")]
-Method = Annotated[str | None, _given("Method by its name, where no model is given (decode).", metavar="NAME")]
-FrameRange = Annotated[str | None, _given("Only frames A .. B-1, counted from 0.", metavar="A:B")]
+Method = Annotated[str | None, _given("Method by its name, where no model is given (decode, single).", metavar="NAME")]
+Psf = Annotated[Path | None, _given("Calibrated PSF, for a method that needs no training (single).", metavar="FILE")]
+FrameRange = Annotated[str | None, _given("Only the rows of frames A .. B-1, counted from 0.", metavar="A:B")]
 Planes = Annotated[
     int | None, _else("Focal planes of a frame, where they follow one another as images of the file.", "what the file says", min=1)
 ]
@@ -54,9 +64,12 @@ AllowTruncated = Annotated[bool, _switch("--allow-truncated", "Use the whole fra
 Resume = Annotated[bool, _switch("--resume", "Go on where an interrupted run was stopped.")]
 NoPicture = Annotated[bool, _switch("--no-picture", "Leave the picture out.")]
 NoReport = Annotated[bool, _switch("--no-report", "Leave the report out.")]
-TilePx = Annotated[int, Option(min=16, help="Largest tile computed at once; does not change the result.", rich_help_panel=MACHINE)]
+TilePx = Annotated[
+    int, Option(min=16, max=4096, help="Largest tile computed at once; does not change the result.", rich_help_panel=MACHINE)
+]
 BlockFrames = Annotated[
-    int | None, _else("Frames read and kept at once; do not change the result.", "by size", min=1, rich_help_panel=MACHINE)
+    int | None,
+    _else("Frames read and kept at once; do not change the result.", "by size", min=1, max=16384, rich_help_panel=MACHINE),
 ]
 
 # render
@@ -87,7 +100,7 @@ AxialNm = Annotated[float, Option(min=0, help="Largest distance of a pair in z."
 
 # simulate
 MovieOut = Annotated[Path, _given("Movie to write, .tif with 16-bit counts.", "--out", "-o", metavar="MOVIE")]
-Frames = Annotated[int, Option(min=1, help="Number of frames.")]
+Frames = Annotated[int, Option(min=1, max=10_000_000, help="Number of frames.")]
 Size = Annotated[str, Option("--size", metavar="PX", help="Pixels: 64, or rows x columns as 64x48.")]
 Seed = Annotated[int, Option(help="Equal seeds give equal movies.")]
 TruthOut = Annotated[Path | None, _else("Table of the true emitters to write.", "MOVIE with .truth.parquet", "TABLE")]
@@ -96,15 +109,6 @@ TruthOut = Annotated[Path | None, _else("Table of the true emitters to write.", 
 ModelOut = Annotated[Path, _given("Model file to write, .safetensors.", "--out", "-o", metavar="MODEL")]
 StartFrom = Annotated[str | None, _given("Begin with the weights of another model.", metavar="FILE|NAME")]
 ResumeTraining = Annotated[bool, _switch("--resume", "Go on from the checkpoint beside the model file.")]
-
-# calibrate
-Beads = Annotated[Path, Argument(metavar="BEADS", help="Stack of beads, one frame a depth.", show_default=False)]
-PsfOut = Annotated[Path, _given("Section to write, .json or .toml.", "--out", "-o", metavar="PSF")]
-Kind = Annotated[str, _given("gaussian, astigmatic or double_helix.")]
-ZStepNm = Annotated[float, _given("Distance of two planes; below 0 where the depth falls.")]
-ZFirstNm = Annotated[float | None, _else("Depth of the first frame.", "0 is in the middle")]
-RoiPx = Annotated[int, Option(min=7, help="Odd width of the PSF in pixels.")]
-GivenCamera = Annotated[str, _given(CAMERA_HELP, metavar="TEXT")]
 
 # demo
 DemoOut = Annotated[Path, Option("--out", "-o", metavar="FOLDER", help="Folder for table, picture and report.")]

@@ -1,11 +1,16 @@
-"""The first Ctrl-C or SIGTERM asks for an orderly end, the second one ends at once."""
+"""The first Ctrl-C or SIGTERM asks for an orderly end, the second one ends at once; where nobody asks, SIGTERM clears up first."""
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..errors import Interrupted
 
 
 class Abandoned(BaseException):
@@ -14,6 +19,30 @@ class Abandoned(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.exit_code = 128 + number
+
+
+def ended(number: int, what_is_left: str) -> Interrupted:
+    """Make the error for a signal that came when all was done that it could have stopped."""
+    from ..errors import Interrupted
+
+    return Interrupted(f"stopped; {what_is_left}", 128 + number)
+
+
+@contextmanager
+def clearing_up() -> Iterator[None]:
+    """Let SIGTERM unwind what is going on, so that temporary files are removed; without effect outside of the main thread."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Abandoned(number)
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+MOST_SIDE_PX = 8192
+"""Widest frame that is simulated."""
 WIDE = 200
 """Columns of a file or pipe."""
 
@@ -111,6 +113,8 @@ def size(text: str) -> tuple[int, int]:
     """Read ``64``, ``64x48`` or ``64,48`` (rows, columns)."""
     parts = text.lower().replace("x", ",").split(",")
     values = _whole(parts * 2 if len(parts) == 1 else parts, 2, "--size", text, "pixels: 64, or rows x columns as 64x48")
+    if not all(1 <= value <= MOST_SIDE_PX for value in values):
+        raise _bad("--size", text, f"1 to {MOST_SIDE_PX} pixels a side")
     return values[0], values[1]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..data import Localizations
 from ..description import Range
@@ -181,4 +181,12 @@ def _span(values: np.ndarray) -> tuple[float, float]:
 def _few_ticks(axes: Axes, whole: bool = False) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.yaxis.set_major_formatter(FuncFormatter(tick_label))
+
+
+def tick_label(value: float, _: int = 0) -> str:
+    """Write a tick shortly: 0.5, 250, 2.5k, 3M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}".replace("-", "\u2212")
+    return f"{value:.4g}".replace("-", "\u2212") if abs(value) > 1e-12 else "0"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from scipy.stats import chi2 as chi2_distribution
+from scipy.stats import f as f_distribution
 
 from ..data import COLUMNS, Localizations, Movie
 from ..units import PixelSize
@@ -17,6 +18,9 @@ from .samples import FrameSample
 MAX_ROWS = 500_000
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SUBPIXEL_BINS = 20
+PLACE_PX = 4
+"""Width, in camera pixels, of the squares whose positions may belong together."""
+LEAST_PLACES = 20
 DENSITY_RADIUS_NM = 1000.0
 DENSITY_ROWS = 50_000
 
@@ -95,7 +99,7 @@ class Flatness:
     Args:
         axis: "x" or "y".
         counts: (SUBPIXEL_BINS,) from one pixel edge to the other.
-        p_value: chance of a histogram as uneven as this one, were the truth flat.
+        p_value: chance of positions as uneven as these, were the truth flat.
         contrast: relative standard deviation of the bins beyond that of counting noise.
     """
 
@@ -105,9 +109,20 @@ class Flatness:
     contrast: float
 
 
-def subpixel(position_nm: np.ndarray, pixel_nm: float, axis: str) -> Flatness:
-    """Test by chi2 whether positions inside of the pixel are spread evenly."""
-    position_nm = position_nm[np.isfinite(position_nm)]
+def subpixel(position_nm: np.ndarray, pixel_nm: float, axis: str, place: np.ndarray | None = None) -> Flatness:
+    """Test whether positions inside of the pixel are spread evenly.
+
+    Without places, each position counts as independent of all others (chi2). A molecule that is seen again and again, or a straight
+    piece of structure, gives many positions of one phase, though; with places only these count as independent of each other.
+
+    Args:
+        position_nm: (n,) along one axis.
+        pixel_nm: of the camera.
+        axis: its name.
+        place: (n,) whole numbers, equal for positions that may belong together, as `places` gives them.
+    """
+    good = np.isfinite(position_nm)
+    position_nm = position_nm[good]
     phase = np.mod(position_nm / pixel_nm, 1.0)
     counts = np.bincount(np.minimum((phase * SUBPIXEL_BINS).astype(int), SUBPIXEL_BINS - 1), minlength=SUBPIXEL_BINS)
     n = int(counts.sum())
@@ -117,7 +132,42 @@ def subpixel(position_nm: np.ndarray, pixel_nm: float, axis: str) -> Flatness:
     statistic = float(((counts - mean) ** 2).sum() / mean)
     freedom = SUBPIXEL_BINS - 1
     contrast = np.sqrt(max(statistic - freedom, 0.0) / n)
-    return Flatness(axis, counts, float(chi2_distribution.sf(statistic, freedom)), float(contrast))
+    chance = float(chi2_distribution.sf(statistic, freedom)) if place is None else _chance_of_waves(phase, place[good])
+    return Flatness(axis, counts, chance, float(contrast))
+
+
+def places(table: Localizations, pixel_size_nm: PixelSize) -> np.ndarray:
+    """Number the squares of `PLACE_PX` camera pixels that the rows lie in, (n,); rows without a position get -1."""
+    finite_rows = np.isfinite(table.x_nm) & np.isfinite(table.y_nm)
+    row, column = (
+        np.where(finite_rows, np.floor(np.nan_to_num(v) / (PLACE_PX * p)), 0).astype(np.int64)
+        for v, p in zip((table.y_nm, table.x_nm), pixel_size_nm, strict=True)
+    )
+    _, index = np.unique(np.stack([row, column], axis=1), axis=0, return_inverse=True)
+    return np.where(finite_rows, index.reshape(-1), -1)
+
+
+def _chance_of_waves(phase: np.ndarray, place: np.ndarray) -> float:
+    """Give the chance of the first two waves over the pixel that the phases show, from how they differ between places.
+
+    The sums over places of cos and sin of ``2 pi k phase``, k = 1, 2, follow Hotelling's law where the phases of each place may be as
+    uneven as they like, but not all in one way. 1 where there are too few places to tell.
+
+    Source: K.-Y. Liang and S. L. Zeger, Biometrika 73, 13, 1986 (variance from independent groups); H. Hotelling, Ann. Math. Stat. 2,
+    360, 1931.
+    """
+    angles = 2 * np.pi * np.outer((1, 2), phase)
+    waves = np.concatenate([np.cos(angles), np.sin(angles)])
+    _, index = np.unique(place, return_inverse=True)
+    sums = np.stack([np.bincount(index, wave) for wave in waves])  # (4, places)
+    n, freedom = sums.shape[1], len(sums)
+    if n < LEAST_PLACES:
+        return 1.0
+    total, product = sums.sum(1), sums @ sums.T
+    statistic = float(total @ np.linalg.lstsq(product, total, rcond=None)[0])  # of sums about zero, at most n
+    if statistic >= n:
+        return 0.0
+    return float(f_distribution.sf((n - freedom) / freedom * statistic / (n - statistic), freedom, n - freedom))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from ..data import Image, Localizations, Movie
 from ..render.picture import save_png
@@ -23,6 +24,10 @@ PICTURE_PX = 1400
 PICTURE_BOX = (1132, 860)
 """Largest (width, height) at which it is shown, in pixels of the page."""
 OVERLAY_PX = 64
+CROSS_PX, CROSS_POINTS = 2.2, (6.0, 10.0)
+"""Width of a cross in camera pixels, and its bounds in points."""
+DRAWN_IN = 2.98
+"""Width of a drawn frame in inches."""
 RESIDUAL_PX = 128
 FACTORS = (1, 2, 5, 10, 20, 50, 100)
 """Enlargements of sigma in the overlay."""
@@ -91,7 +96,16 @@ def overlay(sample: FrameSample, table: Localizations, unit: str, factor: int) -
     window = busiest(sample, x_px, y_px, OVERLAY_PX)
     figure, axes = _frame(sample, window, sample.photons, "gray", f"{unit} per pixel")
     colour = "#ffb000"
-    axes.plot(x_px, y_px, linestyle="none", marker="+", markersize=5, markeredgewidth=0.9, color=colour)
+    axes.plot(
+        x_px,
+        y_px,
+        linestyle="none",
+        marker="+",
+        markersize=cross_points(window),
+        markeredgewidth=1.1,
+        color=colour,
+        path_effects=[withStroke(linewidth=2.1, foreground="black")],  # seen on bright spots and on dark ground
+    )
     radii, words = _circles(here, sample, factor)
     axes.add_collection(
         EllipseCollection(
@@ -103,13 +117,19 @@ def overlay(sample: FrameSample, table: Localizations, unit: str, factor: int) -
             offset_transform=axes.transData,
             facecolors="none",
             edgecolors=colour,
-            linewidths=0.9,
+            linewidths=0.8,
         )
     )
     whole = _window_words(sample, window)
     alt = f"Raw frame {sample.frame} with {len(here)} localizations drawn as crosses with circles."
     found = f"{number(len(here))} localization{'' if len(here) == 1 else 's'} in this frame. "
     return plate_of_figure(figure, f"Frame {sample.frame}", alt, found + words + whole)
+
+
+def cross_points(window: Window) -> float:
+    """Give the width of a cross in points: some camera pixels, as wide as can be seen and no wider than a spot."""
+    columns = window[1].stop - window[1].start
+    return float(np.clip(CROSS_PX * 72 * DRAWN_IN / columns, *CROSS_POINTS))
 
 
 def _circles(here: Localizations, sample: FrameSample, factor: int) -> tuple[tuple[np.ndarray, np.ndarray], str]:
@@ -179,7 +199,7 @@ def _frame(
     rows, columns = window
     y0, x0 = sample.origin_px
     aspect = sample.pixel_size_nm[0] / sample.pixel_size_nm[1]
-    left, bottom, top, width, tall = 0.56, 0.45, 0.08, 2.98, (rows.stop - rows.start) * aspect / (columns.stop - columns.start)
+    left, bottom, top, width, tall = 0.56, 0.45, 0.08, DRAWN_IN, (rows.stop - rows.start) * aspect / (columns.stop - columns.start)
     height = float(np.clip(width * tall, 0.8, 7.0))
     sheet = (4.4, bottom + height + top)
     figure = Figure(figsize=sheet, dpi=DPI, facecolor="white")

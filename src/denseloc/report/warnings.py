@@ -9,7 +9,7 @@ import numpy as np
 from ..data import Localizations, Movie
 from ..description import Range
 from .samples import CHI2_FLOOR, CHI2_LIMIT, CHI2_MOLECULES_LIMIT, CORRELATION_LIMIT, FrameSample, compare_all
-from .summary import counts_per_frame, finite, frame_range, local_density_per_um2, number, pixel_size, subpixel
+from .summary import counts_per_frame, finite, frame_range, local_density_per_um2, number, pixel_size, places, subpixel
 
 EDGE = 0.02
 """Part of a range, from its end, that counts as being at the limit."""
@@ -20,8 +20,8 @@ OUTSIDE = 0.05
 DRIFT_FACTOR = 3.0
 """Change of the number per frame from the first to the last fifth that is worth a warning."""
 GRID_CONTRAST = 0.1
-GRID_P_VALUE = 1e-6
-GRID_ROWS = 1000
+GRID_CHANCE = 1e-4
+"""Chance that an even spread looks as uneven, below which it is worth a warning."""
 
 
 def judge(
@@ -147,15 +147,16 @@ def _outside(table: Localizations, ranges: Mapping[str, Range]) -> Iterator[str]
 
 
 def _grid(table: Localizations, pixel_size_nm: tuple[float, float] | None) -> Iterator[str]:
-    if pixel_size_nm is None or len(table) < GRID_ROWS:
+    if pixel_size_nm is None:
         return
-    axes = (subpixel(table.x_nm, pixel_size_nm[1], "x"), subpixel(table.y_nm, pixel_size_nm[0], "y"))
-    uneven = [a for a in axes if a.p_value < GRID_P_VALUE and a.contrast > GRID_CONTRAST]
+    place = places(table, pixel_size_nm)
+    axes = (subpixel(table.x_nm, pixel_size_nm[1], "x", place), subpixel(table.y_nm, pixel_size_nm[0], "y", place))
+    uneven = [a for a in axes if a.p_value < GRID_CHANCE and a.contrast > GRID_CONTRAST]
     if uneven:
         named = " and ".join(f"{a.axis} (by {_percent(a.contrast)})" for a in uneven)
         yield (
             f"Positions are not spread evenly inside of the camera pixel, in {named}. Estimates may be drawn to a grid, which "
-            "makes false structure of the size of a pixel. Few molecules that stay on for long can give this too."
+            "makes false structure of the size of a pixel. Long straight structures along the rows of pixels can give this too."
         )
 
 
