@@ -16,6 +16,7 @@ from .camera import CAMERAS, Camera
 from .data import Grid
 from .description import Section, parse
 from .errors import DocumentError
+from .formats.psf_files import read_psf
 from .localize import LOCALIZERS, DecodeSettings, InputConditions, Localizer, LocalizerSettings, Scales
 from .microscope import Microscope
 from .optics import PSFS
@@ -79,15 +80,20 @@ class Experiment(Section):
     def from_file(cls, path: Path | str) -> Experiment:
         """Read a TOML or JSON document; paths inside it count from its folder.
 
-        PSF and camera may stand in files of their own: ``[psf]`` with the one key ``file = "psf.toml"`` (or .json). The experiment holds it whole.
+        PSF and camera may stand in files of their own: ``[psf]`` with the one key ``file = "psf.h5"``, any PSF file that `read_psf` knows, and
+        ``[camera]`` with ``file = "camera.toml"`` (or .json). The experiment holds them whole.
 
         Raises:
             DocumentError: not readable, unknown key, wrong unit or value; one line that says which.
+            CalibrationError: the PSF's own file holds none.
         """
         path = Path(path)
         values = read_document(path)
-        for section in ("psf", "camera"):
-            values = _with_own_file(values, section, path)
+        if (psf := _own_file(values, "psf", path)) is not None:
+            values["psf"] = read_psf(psf, pixel_size_nm=_size(values.get("pixel_size_nm"))).section
+        if (camera := _own_file(values, "camera", path)) is not None:
+            content = read_document(camera)
+            values["camera"] = content.get("camera", content)
         return parse(cls, values, str(path))
 
     @classmethod
@@ -206,17 +212,24 @@ def read_document(path: Path | str) -> dict[str, Any]:
     return resolved
 
 
-def _with_own_file(values: dict[str, Any], section: str, path: Path) -> dict[str, Any]:
-    """Put the content of a section's own file in its place."""
+def _own_file(values: Mapping[str, Any], section: str, path: Path) -> Path | None:
+    """Give the path of a section's own file, or None where the section stands in the document."""
     given = values.get(section)
     name = given.get("file") if isinstance(given, dict) else given
     if not isinstance(name, str):
-        return values
+        return None
     if isinstance(given, dict) and len(given) > 1:
         others = ", ".join(key for key in given if key != "file")
         raise DocumentError(f"{path}: '{section}.file' stands alone, found {others} beside it; give the file or the values")
-    content = read_document(path.parent / name)
-    return {**values, section: content.get(section, content)}
+    return path.parent / name
+
+
+def _size(value: Any) -> float | PixelSize | None:
+    """Give a document's pixel size for files that count in pixels; what is wrong with it, the document says itself."""
+    numbers = value if isinstance(value, (list, tuple)) else (value,)
+    if not all(isinstance(v, (int, float)) and math.isfinite(v) and v > 0 for v in numbers) or len(numbers) not in (1, 2):
+        return None
+    return float(numbers[0]) if len(numbers) == 1 else (float(numbers[0]), float(numbers[1]))
 
 
 def _resolve_paths(values: Any, folder: Path) -> Any:

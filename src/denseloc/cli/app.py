@@ -15,8 +15,8 @@ import typer
 
 from .. import __version__
 from ..errors import DenselocError
-from . import analysis, design, house
-from .signals import Abandoned
+from . import analysis, calibration, design, house, inspection
+from .signals import Abandoned, clearing_up
 from .words import complain, note
 
 ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -37,7 +37,8 @@ COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (analysis.evaluate, analysis.EVALUATE_EXAMPLES),
     (design.simulate, design.SIMULATE_EXAMPLES),
     (design.train, design.TRAIN_EXAMPLES),
-    (design.calibrate, design.CALIBRATE_EXAMPLES),
+    (calibration.calibrate, calibration.CALIBRATE_EXAMPLES),
+    (inspection.inspect, inspection.INSPECT_EXAMPLES),
     (house.models, house.MODELS_EXAMPLES),
     (house.doctor, house.DOCTOR_EXAMPLES),
     (house.demo, house.DEMO_EXAMPLES),
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), clearing_up():
         warnings.showwarning = lambda message, *_, **__: note(str(message))
         try:
             code = app(args=None if arguments is None else list(arguments), prog_name="denseloc", standalone_mode=False)
@@ -87,13 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return complain("aborted", 130)
         except Abandoned as error:
             return complain("aborted at once", error.exit_code)
-        except MemoryError:
-            return complain(OUT_OF_MEMORY, 2)
         except OSError as error:
-            return complain(_explained(error), 2)
+            return complain(_out_of_memory(arguments) if error.errno == errno.ENOMEM else _explained(error), 2)
         except Exception as error:
-            if "out of memory" in str(error) or "allocate memory" in str(error):
-                return complain(OUT_OF_MEMORY, 2)
+            if _needs_memory(error):
+                return complain(_out_of_memory(arguments), 2)
             if os.environ.get("DENSELOC_DEBUG"):
                 raise
             text = " ".join(str(error).split())[:200]
@@ -105,7 +104,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-OUT_OF_MEMORY = "out of memory; take a smaller --tile-px or --block-frames, a part of the field with --roi, or a larger machine"
+LESS_MEMORY = {
+    "localize": "take a smaller --tile-px or --block-frames, or a part of the field with --roi",
+    "render": "take a larger --pixel-size-nm",
+    "report": "take fewer rows with --min-probability, --max-sigma-nm or --min-photons",
+    "evaluate": "take fewer rows with --min-probability, --max-sigma-nm or --min-photons",
+    "simulate": "take a smaller --size or fewer --frames, or a lower density in the document",
+    "train": "take a smaller batch_size or patch_px under [training], or a smaller preset under [localizer]",
+    "calibrate": "take a smaller --roi-px",
+}
+"""What needs less memory, by command."""
+NO_MEMORY = ("out of memory", "not enough memory", "allocate", "bad_alloc", "bad allocation")
+"""How libraries say that there was not enough memory."""
+
+
+def _needs_memory(error: Exception) -> bool:
+    """Whether an error says that there was not enough memory."""
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY)
+
+
+def _out_of_memory(arguments: Sequence[str] | None) -> str:
+    """Say which option of the command needs less memory."""
+    words = sys.argv[1:] if arguments is None else arguments
+    hint = next((LESS_MEMORY[word] for word in words if word in LESS_MEMORY), "close other programs")
+    return f"out of memory; {hint}, or use a larger machine"
 
 
 def _misused(error: Any) -> int:

@@ -1,4 +1,4 @@
-"""The design stair: simulate, train, calibrate."""
+"""The design stair: simulate, train."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from . import options
 from .screen import Rate, Screen, clock
-from .signals import orderly_stop
-from .words import caution, duration, number, pixel_size, say, size
+from .signals import ended, orderly_stop
+from .words import duration, number, say, size
 
 if TYPE_CHECKING:
     from ..train import Progress
@@ -73,14 +73,16 @@ def train(
             model = teach(
                 experiment, out, start_from=start_from, device=device, resume=resume, report=watch.report, stop=lambda: bool(stop())
             )
-            number_of_signal = stop()
+            late = stop()
         record, steps = model.record, model.experiment.training.steps
         if record["steps"] < steps:
             checkpoint = out.with_suffix(".checkpoint").name
             raise Interrupted(
                 f"stopped after step {record['steps']} of {steps}; {checkpoint} is kept, the same command with --resume goes on",
-                128 + (number_of_signal or signal.SIGINT),
+                128 + (late or signal.SIGINT),
             )
+        if late:
+            raise ended(late, f"{out} is whole, all {steps} steps were done")
     if not quiet:
         scores = record["history"][-1] if record["history"] else {}
         quality = f", Jaccard {scores['jaccard']:.1f} %, RMSE {scores['rmse_lateral_nm']:.1f} nm" if scores else ""
@@ -102,48 +104,3 @@ class Lessons:
             words += f"  Jaccard {progress.score.jaccard:.1f} %  RMSE {progress.score.rmse_lateral_nm:.1f} nm"
         left = (progress.steps - progress.step) * progress.seconds / max(progress.step, 1)
         self.screen.step(progress.step, progress.steps, f"{words}  {clock(left)} left")
-
-
-CALIBRATE_EXAMPLES = (
-    "denseloc calibrate beads.tif -o psf.json --kind astigmatic --z-step-nm 10 \\",
-    "    --pixel-size-nm 100 --camera offset=100,electrons_per_count=0.5",
-    '# then, in the document:  \\[psf]  file = "psf.json"',
-)
-
-
-def calibrate(
-    beads: options.Beads,
-    out: options.PsfOut,
-    kind: options.Kind,
-    z_step_nm: options.ZStepNm,
-    camera: options.GivenCamera,
-    pixel_size_nm: options.PixelSize = None,
-    z_first_nm: options.ZFirstNm = None,
-    roi_px: options.RoiPx = 21,
-    quiet: options.Quiet = False,
-) -> None:
-    """Fit a PSF to a stack of beads and write it as a part of a document."""
-    nm = pixel_size(pixel_size_nm)
-    with Screen("fitting", "fitting", quiet) as screen:
-        from .. import verbs
-        from ..preparation import read_camera
-
-        fit = verbs.calibrate(
-            beads,
-            out,
-            kind=kind,
-            z_step_nm=z_step_nm,
-            camera=read_camera(camera),
-            pixel_size_nm=nm,
-            z_first_nm=z_first_nm,
-            roi_px=roi_px,
-            progress=screen.say,
-        )
-    if not quiet:
-        say(
-            f"psf      {out}   {len(fit.photons)} beads, chi2 {fit.chi2:.2f} (by the formula alone {fit.chi2_formula:.2f}; 1 is perfect)"
-        )
-    if fit.chi2 > 2:
-        caution(
-            f"the PSF does not describe these beads (chi2 {fit.chi2:.1f}): wrong kind, camera, z step, or no bead stack; do not use it untested"
-        )

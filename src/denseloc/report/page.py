@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from .. import __version__
 from ..data import CONVENTIONS, Image, Localizations, Movie
 from ..description import Range
-from ..files import check_writable, replacing
+from ..files import check_writable
 from . import plots, views
 from .plates import Plate
+from .rendering import rendered, write_page
 from .samples import Agreement, FrameSample, compare_all
 from .summary import (
     MAX_ROWS,
@@ -95,14 +94,10 @@ def write_report(
         "quantiles": [f"{100 * q:.0f} %" if q != 0.5 else "median" for q in QUANTILES],
         "columns": summarize_columns(few),
         "conventions": {WORDS.get(key, key): str(value) for key, value in CONVENTIONS.items()},
-        "experiment": _document(table.provenance.experiment),
-        "settings": _document(table.provenance.settings),
+        "experiment": document(table.provenance.experiment),
+        "settings": document(table.provenance.settings),
     }
-    text = resources.files(__package__).joinpath("template.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(text).render(context)
-    with replacing(Path(path)) as temporary:
-        Path(temporary).write_text(page, encoding="utf-8")
+    write_page(path, rendered("template.html", context))
 
 
 def _verdict(table: Localizations, warnings: Sequence[str], compared: bool) -> str:
@@ -217,7 +212,7 @@ def _panels(sample: Sequence[FrameSample], agreements: Sequence[Agreement]) -> l
     return [(by_frame[frame.frame], views.triptych(frame, by_frame[frame.frame])) for frame in shown]
 
 
-def _document(values: Mapping[str, Any] | None) -> str:
+def document(values: Mapping[str, Any] | None) -> str:
     """Write a document as indented JSON, with long texts and lists (packed arrays) cut short."""
     return json.dumps(_shortened(values), indent=2, ensure_ascii=False, default=str) if values else ""
 

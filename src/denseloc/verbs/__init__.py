@@ -1,10 +1,24 @@
 """The verbs that join several rooms: each takes files or core types, writes whole files, and gives back what it found."""
 
 from .assessment import evaluate
-from .calibration import calibrate
+from .calibration import Calibration, calibrate
 from .demonstration import Demo, demo
+from .inspection import Inspection, inspect
 from .picture import render
 from .reporting import Report, report
 from .simulation import Simulation, simulate
 
-__all__ = ["Demo", "Report", "Simulation", "calibrate", "demo", "evaluate", "render", "report", "simulate"]
+__all__ = [
+    "Calibration",
+    "Demo",
+    "Inspection",
+    "Report",
+    "Simulation",
+    "calibrate",
+    "demo",
+    "evaluate",
+    "inspect",
+    "render",
+    "report",
+    "simulate",
+]

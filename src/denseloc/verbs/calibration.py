@@ -1,74 +1,252 @@
-"""Fit a PSF to beads and write it as a part of a document."""
+"""Fit a PSF to beads, judge it, and write it as a file that documents and localizers take, with a report beside it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import tomli_w
+import torch
 
-from ..calibrate.beads import BeadFit, fit_beads
-from ..camera import Camera
+from ..calibrate.bead_fit import BeadFit, BeadPatches
+from ..calibrate.beads import find_beads
+from ..calibrate.first_guess import FORMULAS, best_focus, mean_bead
+from ..calibrate.judge import Judgement, judge
+from ..calibrate.psf_fit import LEAST_PLANES, PSFFit, fit_half, fit_psf
+from ..calibrate.stack import BeadStack, measure_camera
+from ..camera import SCMOS, Camera
 from ..data import Movie
-from ..errors import CalibrationError, OutputError
-from ..files import check_writable, replacing
+from ..errors import CalibrationError
+from ..files import check_writable
 from ..formats import open_movie
-from ..units import pixel_size_pair
+from ..formats.psf_files import psf_suffixes, write_psf
+from ..optics import PupilSettings
+from ..report import calibration_page, write_page
+from ..units import PixelSize, pixel_size_pair
 
-KINDS = ("gaussian", "astigmatic", "double_helix")
+KINDS = ("spline", "parametric", "pupil", *FORMULAS)
+MOST_PLANES = 2000
+THICKNESS_NM = (50.0, 50_000.0)
+"""Depths that a stack of beads may span."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """A PSF, how it was found, and what it is worth.
+
+    Args:
+        psf: the file.
+        page: the report, or None.
+        fit: section, beads, chi2, residuals.
+        judgement: errors over depth, usable range, warnings.
+        notes: what was assumed, one sentence each.
+        held_out: what was held out to judge on, in words, or None where the beads judge the PSF that was fitted to them.
+    """
+
+    psf: Path
+    page: Path | None
+    fit: PSFFit
+    judgement: Judgement
+    notes: tuple[str, ...]
+    held_out: str | None = None
+
+    @property
+    def rejected(self) -> list[str]:
+        """Each bead that was not used, with its place and the reason."""
+        stacks = self.fit.stacks
+        named = [f"{stacks[b.stack].name}, " if len(stacks) > 1 else "" for b in self.fit.beads]
+        return [
+            f"{name}row {b.row}, column {b.column}: {b.reason}" for name, b in zip(named, self.fit.beads, strict=True) if b.reason
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """Give what a PSF file keeps of it, as plain JSON values."""
+        j, fit = self.judgement, self.fit
+        known = j.z_rmse_nm is not None and j.z_crlb_nm is not None
+        return {
+            "program": "denseloc",
+            "pixel_size_nm": fit.pixel_size_nm,
+            "z_range_nm": j.usable_nm,
+            "stacks": [stack.name for stack in fit.stacks],
+            "beads": len(fit.used),
+            "rejected": [
+                {"stack": fit.stacks[b.stack].name, "row": b.row, "column": b.column, "reason": b.reason}
+                for b in fit.beads
+                if b.reason
+            ],
+            "chi2": fit.chi2,
+            "wobble_nm": np.column_stack((j.depths_nm, j.wobble_nm)),
+            "z_error_nm": np.column_stack((j.depths_nm, j.z_rmse_nm, j.z_crlb_nm)) if known else None,  # type: ignore[arg-type]
+            "held_out": self.held_out,
+            "warnings": j.warnings,
+            "notes": self.notes,
+        }
 
 
 def calibrate(
-    beads: Movie | Path | str,
+    beads: Movie | Path | str | Sequence[Movie | Path | str],
     out: Path | str,
     *,
-    kind: str,
     z_step_nm: float,
-    camera: Camera,
+    kind: str = "spline",
+    camera: Camera | None = None,
     pixel_size_nm: float | tuple[float, float] | None = None,
     z_first_nm: float | None = None,
+    planes: int | None = None,
     roi_px: int = 21,
+    pupil: PupilSettings | None = None,
+    free_phase: bool = False,
+    held_out: bool = False,
+    report: bool = True,
     progress: Callable[[str], None] = lambda _: None,
-) -> BeadFit:
-    """Fit a PSF to a stack of beads and write its section; a document takes it as ``[psf]`` with ``file = "psf.json"``.
+) -> Calibration:
+    """Fit a PSF to stacks of beads and write it; a document takes it as ``psf = { file = "psf.h5" }``.
 
     Args:
-        beads: a stack, one frame a depth, or its file.
-        out: section to write, ending in .json or .toml.
-        kind: "gaussian", "astigmatic" or "double_helix".
+        beads: one or several stacks, one frame a depth, or their files.
+        out: file to write; ``.h5`` keeps everything, ``.json`` and ``.toml`` the section alone, ``.mat`` is for SMAP, ``.yaml`` for Picasso.
         z_step_nm: distance of two planes; below 0 where the depth falls from frame to frame.
-        camera: turns counts into photons.
+        kind: "spline", "parametric" (the formula that suits best, with maps of what it misses), "pupil", or a formula's own name.
+        camera: turns counts into photons; measured from the stacks if None.
         pixel_size_nm: one number or (y, x); None takes what the file says.
-        z_first_nm: depth of the first frame; None puts 0 in the middle of the stack.
+        z_first_nm: depth of the first frame; None puts 0 at best focus.
+        planes: focal planes, where they follow one another as images of the file; None takes what the file says.
         roi_px: odd width of the PSF in pixels.
+        pupil: what is known of the optics, for kind "pupil".
+        free_phase: fit the phase in the pupil freely, after its polynomials.
+        held_out: judge on beads (or planes) to which the PSF was not fitted; the PSF that is written is fitted to all of them.
+        report: write a page beside the PSF, ``psf.report.html`` beside ``psf.h5``.
         progress: told what is going on.
 
     Raises:
-        CalibrationError: no usable bead, or a number is impossible.
-        OutputError: the file cannot be written.
+        CalibrationError: no usable bead, an impossible number, or a PSF that cannot be trusted; nothing is written then.
+        OutputError: a file cannot be written.
     """
     out = Path(out)
-    if out.suffix not in (".json", ".toml"):
-        raise OutputError(f"PSF file {out.name}: expected a name that ends in .json or .toml")
+    page = out.with_suffix(".report.html") if report else None
+    _check(out, page, kind, roi_px, z_step_nm, pupil)
+    given = [beads] if isinstance(beads, (Movie, Path, str)) else list(beads)
+    if not given:
+        raise CalibrationError("no bead stack was given; give one file or more")
+    movies = [one if isinstance(one, Movie) else open_movie(one) for one in given]
+    movies = [movie if planes is None else movie.with_planes(planes) for movie in movies]
+    size = _pixel_size(movies, pixel_size_nm)
+    stacks, notes = _read(movies, camera, z_step_nm, z_first_nm, kind)
+    if z_first_nm is None:
+        stacks = [_focused(stack, size, roi_px) for stack in stacks]
+        notes.append("z = 0 is where the beads are most compact")
+    fit = fit_psf(stacks, size, kind, roi_px=roi_px, pupil=pupil, free_phase=free_phase, progress=progress)
+    rest, words = fit_half(fit) if held_out else (None, None)
+    progress("localizing the beads with the PSF")
+    result = Calibration(out, page, fit, judge(fit, rest), tuple(notes), words)
+    text = "" if page is None else calibration_page(fit, result.judgement, run=_run(result, movies, z_step_nm), held_out=words)
+    write_psf(out, fit.psf, result.record(), pixel_size_nm=size)
+    if page is not None:
+        write_page(page, text)
+    return result
+
+
+def _check(out: Path, page: Path | None, kind: str, roi_px: int, z_step_nm: float, pupil: PupilSettings | None) -> None:
+    """Check what can be checked before anything is read."""
+    if out.suffix.lower() not in psf_suffixes(to_write=True):
+        known = ", ".join(psf_suffixes(to_write=True))
+        raise CalibrationError(f"PSF file {out.name}: expected a name that ends in {known}")
     if kind not in KINDS:
         raise CalibrationError(f"no fit for a PSF of kind '{kind}'; known: {', '.join(KINDS)}")
-    if z_step_nm == 0:
-        raise CalibrationError("z step 0 nm; expected the distance of two planes of the stack in nm")
+    if kind == "pupil" and pupil is None:
+        raise CalibrationError("a pupil needs to know the optics: give --wavelength-nm, --na and --immersion-index")
+    if z_step_nm == 0 or not np.isfinite(z_step_nm):
+        raise CalibrationError(f"z step {z_step_nm:g} nm; expected the distance of two planes of the stack in nm, such as 10")
+    if roi_px % 2 == 0 or not 7 <= roi_px <= 99:
+        raise CalibrationError(f"roi_px {roi_px}; expected an odd number of pixels from 7 to 99")
     check_writable(out)
-    movie = beads if isinstance(beads, Movie) else open_movie(beads)
-    size = pixel_size_nm or movie.pixel_size_nm
-    if size is None:
-        raise CalibrationError(f"{movie.name} does not say its pixel size; give it: --pixel-size-nm 100")
-    stack = movie.read(*movie.frames)[:, 0]
-    if len(stack) < 3 and kind != "gaussian":
-        raise CalibrationError(f"{movie.name} has {len(stack)} planes; expected a stack through focus for a PSF of kind '{kind}'")
-    first = -z_step_nm * (len(stack) - 1) / 2 if z_first_nm is None else z_first_nm
-    z = first + z_step_nm * np.arange(len(stack))
-    fit = fit_beads(stack, z, camera.crop(*movie.roi_px), pixel_size_pair(size), kind, roi_px=roi_px, progress=progress)
-    section = fit.psf.model_dump(mode="json", exclude_none=True)
-    text = json.dumps(section, indent=1) if out.suffix == ".json" else tomli_w.dumps({"psf": section})
-    with replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return fit
+    if page is not None:
+        check_writable(page)
+
+
+def _pixel_size(movies: list[Movie], given: float | tuple[float, float] | None) -> PixelSize:
+    sizes = {pixel_size_pair(given)} if given is not None else {m.pixel_size_nm for m in movies}
+    if None in sizes:
+        raise CalibrationError(f"{movies[0].name} does not say its pixel size; give it: --pixel-size-nm 100")
+    if len(sizes) > 1:
+        raise CalibrationError("the stacks say different pixel sizes; give the right one: --pixel-size-nm 100")
+    (size,) = sizes
+    assert size is not None
+    if not all(5 <= side <= 2000 for side in size):
+        raise CalibrationError(f"pixel size {size[1]:g} nm; expected 5 to 2000 nm in the sample plane: give --pixel-size-nm in nm")
+    return size
+
+
+def _read(
+    movies: list[Movie], camera: Camera | None, z_step_nm: float, z_first_nm: float | None, kind: str
+) -> tuple[list[BeadStack], list[str]]:
+    stacks, notes = [], []
+    for movie in movies:
+        n = movie.n_frames
+        _check_planes(movie.name, n, z_step_nm, kind)
+        counts = movie.read(*movie.frames)
+        mine = camera.crop(*movie.roi_px) if camera is not None else None
+        if mine is None:
+            mine, words = _measured_camera(counts)
+            notes.append(f"{movie.name}: {words}")
+        first = -z_step_nm * (n - 1) / 2 if z_first_nm is None else z_first_nm
+        stacks.append(BeadStack.of(counts, first + z_step_nm * np.arange(n), mine, movie.name))
+    if z_step_nm < 0:
+        notes.append("the depth falls from frame to frame, as the z step says; depths were turned")
+    return stacks, notes
+
+
+def _check_planes(name: str, n: int, z_step_nm: float, kind: str) -> None:
+    if n < LEAST_PLANES and kind != "gaussian":
+        raise CalibrationError(f"{name} has {n} planes; expected a stack through focus, {LEAST_PLANES} planes or more")
+    if n > MOST_PLANES:
+        raise CalibrationError(
+            f"{name} has {n} frames; expected a stack of beads, one frame a step of the stage, at most {MOST_PLANES}"
+        )
+    thickness = abs(z_step_nm) * (n - 1)
+    if n >= LEAST_PLANES and not THICKNESS_NM[0] <= thickness <= THICKNESS_NM[1]:
+        raise CalibrationError(
+            f"{name}: {n} planes with a z step of {z_step_nm:g} nm span {thickness:g} nm; expected {THICKNESS_NM[0]:g} to {THICKNESS_NM[1]:g} nm: "
+            "give --z-step-nm in nm"
+        )
+
+
+def _measured_camera(counts: np.ndarray) -> tuple[Camera, str]:
+    """Make a camera of the offset and gain that the stack shows, and say so."""
+    offset, gain = measure_camera(counts)
+    zero, electrons_per_count, variance = torch.tensor([offset, 1 / gain.value, 0.0])
+    words = (
+        f"camera measured from the stack: offset {offset:.0f} counts, {gain.value:.2f} counts per photon ({gain.low:.2f} to {gain.high:.2f}); "
+        "if you know it, give --camera"
+    )
+    return SCMOS(zero, electrons_per_count, variance, quantum_efficiency=1.0), words
+
+
+def _focused(stack: BeadStack, pixel_size_nm: PixelSize, roi_px: int) -> BeadStack:
+    """Put z = 0 at the plane in which the beads are most compact; a stack without usable beads stays as it is."""
+    if len(stack.z_nm) < LEAST_PLANES:
+        return stack
+    try:
+        usable = [bead for bead in find_beads([stack], roi_px) if bead.reason is None]
+    except CalibrationError:  # the other stacks may have some; the fit says it where none has
+        return stack
+    return stack.moved(-best_focus(mean_bead(BeadFit(BeadPatches([stack], usable, roi_px)), pixel_size_nm)))
+
+
+def _run(result: Calibration, movies: Sequence[Movie], z_step_nm: float) -> Mapping[str, str]:
+    """Say what was done, line by line."""
+    fit, size = result.fit, result.fit.pixel_size_nm
+    stacks = zip(movies, fit.stacks, strict=True)
+    return {
+        "stacks": "\n".join(
+            f"{movie.path or movie.name}: {len(stack.z_nm)} planes of {movie.shape_px[0]} x {movie.shape_px[1]} px"
+            for movie, stack in stacks
+        ),
+        "PSF": f"{result.psf}: kind {fit.psf.model_fields['kind'].default}, {fit.psf.roi_px} px wide",
+        "z step": f"{z_step_nm:g} nm",
+        "pixel size": f"{size[0]:g} x {size[1]:g} nm (y, x)",
+        "judged on": result.held_out or "the beads that it was fitted to",
+        "notes": "\n".join(result.notes),
+    }
