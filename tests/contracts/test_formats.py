@@ -43,6 +43,10 @@ def write_movie(path):
         np.save(path, COUNTS)
     elif suffix == ".npz":
         np.savez_compressed(path, COUNTS)
+    elif suffix == ".sif":
+        header = b"Andor Technology Multi-Channel File\n65538 1\n65559 0 0 1 0 -75 \nCounts12\n"
+        sizes = b"Pixel number65541 1 512 512 1 9 1 315 35\n65538 1 5 7 1 1 1 0\n"
+        path.write_bytes(header + sizes + b"         0\n" * 9 + b"0\n" + COUNTS.astype("<f4").tobytes())
     else:
         pytest.fail(f"no writer for {suffix} in this contract test; add one")
     return path

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from ..units import PixelSize
+from .camera_tags import info_tags
 from .sources import plain_tags, plausible
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _RESOLUTION_UNIT = {2: "inch", 3: "cm"}
 def describe(tif: tifffile.TiffFile) -> tuple[PixelSize | None, dict[str, Any]]:
     """Give the (y, x) pixel size in nm, None where nothing plausible is said, and the tags."""
     micro_manager, ome, imagej = _micro_manager(tif), _ome(tif), dict(tif.imagej_metadata or {})
-    tags = {**plain_tags(imagej), **plain_tags(ome), **plain_tags(micro_manager)}
+    tags = {**plain_tags(info_tags(imagej.get("Info"))), **plain_tags(imagej), **plain_tags(ome), **plain_tags(micro_manager)}
     for size in (_of_micro_manager(micro_manager), _of_ome(ome), _of_resolution(tif, imagej.get("unit"))):
         if plausible(size) is not None:
             return plausible(size), tags
