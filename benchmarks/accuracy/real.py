@@ -19,7 +19,8 @@ import numpy as np
 import tifffile
 
 from denseloc import verbs
-from denseloc.calibrate.beads import fit_beads
+from denseloc.calibrate.psf_fit import fit_psf
+from denseloc.calibrate.stack import BeadStack
 from denseloc.camera import SCMOSSettings
 from denseloc.experiment import Experiment
 from denseloc.formats import read_table
@@ -39,9 +40,9 @@ def tubulins_document(data: Path, out: Path, steps: int) -> Experiment:
     """Fit the PSF to the bead stack and write down the experiment."""
     kept = out / "psf_tubulins.json"
     if not kept.exists():
-        stack = tifffile.imread(data / "3denseSTORM/real_3d_astigmatism/calibration.tif")
-        camera = TUBULIN_CAMERA.build()
-        fit = fit_beads(stack, np.arange(-400, 401, 10.0), camera, (65.0, 65.0), "astigmatic", roi_px=27, nodes_per_px=1)
+        counts = tifffile.imread(data / "3denseSTORM/real_3d_astigmatism/calibration.tif")
+        stack = BeadStack.of(counts, np.arange(-400, 401, 10.0), TUBULIN_CAMERA.build(), "calibration.tif")
+        fit = fit_psf([stack], (65.0, 65.0), "astigmatic", roi_px=27, nodes_per_px=1)
         print(f"bead: chi2 {fit.chi2_formula:.2f} by the formula, {fit.chi2:.2f} with maps")
         kept.write_text(json.dumps(fit.psf.model_dump(mode="json")))
     return Experiment.from_json(

@@ -18,14 +18,31 @@ from statistics import median
 
 import torch
 
-from denseloc.data import Frames
-from denseloc.localize import DecodeSettings
+from denseloc.camera import IdealSettings
+from denseloc.data import Emitters, Frames, Grid
+from denseloc.localize import DecodeSettings, InputConditions
 from denseloc.localize.decode import StackedUNets
 from denseloc.machine import keep_memory
+from denseloc.microscope import Microscope
 from denseloc.model_file import find_model
+from denseloc.optics import GaussianSettings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import RESULTS, keep
+
+BACKGROUND = 20.0
+
+
+def crowded(frames: int, side: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw frames with one emitter of 2000 photons per square micrometre, pixels of 100 nm."""
+    n = round(frames * (side / 10) ** 2)
+    x, y = (torch.rand(2, n, generator=generator) * side * 100).unbind(0)
+    frame = torch.randint(frames, (n,), generator=generator).sort().values
+    psf = GaussianSettings(width_nm=130).build((100.0, 100.0))
+    microscope = Microscope(psf, IdealSettings().build(), Grid((side, side), (100.0, 100.0)))
+    emitters = Emitters.of(frame, x, y, torch.full((n,), 2000.0))
+    with torch.no_grad():
+        return torch.poisson(microscope.expected(emitters, torch.full((frames, 1, side, side), BACKGROUND)), generator)
 
 
 def as_authors(photons: torch.Tensor, net: StackedUNets, batch: int) -> None:
@@ -60,12 +77,13 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     keep_memory()
     ours = find_model(args.model).localizer
+    ours.conditions = InputConditions(BACKGROUND, width_px=1.3)  # as `denseloc localize` measures them
     paper = DecodeSettings(preset="paper", upsampling="nearest").build(ours.scales)
     net = paper.net.to(memory_format=torch.contiguous_format).eval()
     results = {}
     for side, frames, batches in ((64, 96, (1, 4, 16)), (256, 6, (1, 4))):
         generator = torch.Generator().manual_seed(0)
-        photons = torch.poisson(torch.full((frames, 1, side, side), 20.0), generator)
+        photons = crowded(frames, side, generator)
         best = min(batches, key=partial(as_authors_seconds, photons[: max(4, frames // 4)], net))
         frames_in = Frames(photons, (100.0, 100.0))
         ours(frames_in)

@@ -20,6 +20,7 @@ from denseloc.cli.app import COMMANDS
 from denseloc.data import Localizations, Provenance
 from denseloc.experiment import Experiment
 from denseloc.formats import read_table, write_table
+from denseloc.pipeline import localize
 from denseloc.verbs import calibration, demonstration
 
 from .conftest import DOCUMENT
@@ -110,6 +111,49 @@ def test_localize_a_part(command, place, tmp_path):
     assert part.y_nm.min() > 300
     known = part.provenance
     assert (known.n_frames, known.shape_px, known.settings["frames"]) == (40, (24, 20), [10, 30])
+
+
+def rows_of(table, first, stop):
+    return table.select((table.frame >= first) & (table.frame < stop))
+
+
+@pytest.mark.parametrize("frames", ["10:30", "0:1", "39:40", ":7", "33:"])
+def test_a_part_of_the_frames_has_the_rows_of_the_whole(command, place, tmp_path, frames):
+    """The frames beside the part are looked at as well, so that its first and last frames are not those of another movie."""
+    base = ("localize", place.movie, "--model", place.model, "--no-picture", "--no-report", "--threshold", 0.2, "-o")
+    assert command(*base, tmp_path / "whole.parquet").code == 0
+    assert command(*base, tmp_path / "part.parquet", "--frames", frames, "--block-frames", 6).code == 0
+    whole, part = read_table(tmp_path / "whole.parquet"), read_table(tmp_path / "part.parquet")
+    start, stop = part.provenance.settings["frames"]
+    expected = rows_of(whole, start, stop)
+    assert len(part) == len(expected)
+    for name, values in expected.columns.items():
+        np.testing.assert_array_equal(part.columns[name], values)
+
+
+def test_a_part_of_the_demonstration_has_the_rows_of_the_whole(tmp_path):
+    """A model that is told background and noise is told those of the whole movie."""
+    movie = demonstration.source() / demonstration.MOVIE
+    common = {"model": demonstration.MODEL, "roi_px": (8, 8, 24, 24), "camera": None}
+    whole = read_table(localize(movie, tmp_path / "whole.parquet", **common).table)
+    run = localize(movie, tmp_path / "part.parquet", frames=(31, 60), **common)
+    part, expected = read_table(run.table), rows_of(whole, 31, 60)
+    assert len(part) == len(expected) > 50
+    for name, values in expected.columns.items():
+        np.testing.assert_array_equal(part.columns[name], values)
+    assert run.frames == 29
+
+
+def test_a_part_beside_frames_that_cannot_be_read(command, place, tmp_path):
+    """Damaged frames outside of the part are no reason to refuse it; conditions are those of the part then, and this is said."""
+    pixels = tifffile.imread(place.movie).astype(np.float32)
+    pixels[20:] = np.nan
+    movie = tmp_path / "damaged.tif"
+    tifffile.imwrite(movie, pixels, photometric="minisblack")
+    answer = command("localize", movie, "--model", place.model, "-o", tmp_path / "t.parquet", "--frames", "5:20", "--no-report")
+    assert answer.code == 0, answer
+    assert "conditions were measured in the frames wanted alone" in answer.out
+    assert "localizations in 15 frames" in answer.out
 
 
 def test_localize_without_model_takes_the_shipped_one_and_says_what_it_assumed(command, place, general, tmp_path, monkeypatch):
@@ -289,8 +333,11 @@ def test_calibrate_writes_a_section_for_a_document(command, tmp_path, monkeypatc
 def test_models(command, place, monkeypatch):
     monkeypatch.setattr(model_file, "shipped_models", lambda: {"tiny": place.model})
     answer = command("models")
+    said = " ".join(answer.out.split())
     for words in ("tiny", "decode tiny", "MB", "80", "Jaccard"):
-        assert words in answer.out
+        assert words in said
+    assert re.search(r"\d+ of 100 right", said)
+    assert re.search(r"\d+ nm off sideways", said)
     monkeypatch.setattr(model_file, "shipped_models", dict)
     assert "denseloc train" in command("models").out
 
