@@ -63,13 +63,13 @@ COMMON = {
 
 FILE_SCHEMA = {
     "type": "object",
-    "properties": {"file": {"type": "string", "description": "TOML or JSON file that holds the section"}},
+    "properties": {"file": {"type": "string", "description": "file that holds the PSF"}},
     "required": ["file"],
     "additionalProperties": False,
 }
 
 SECTIONS = {
-    "psf": 'Share of an emitter\'s photons on each pixel around it. A calibrated PSF may stand in a file of its own: `psf = { file = "psf.toml" }`.',
+    "psf": 'Share of an emitter\'s photons on each pixel around it. A calibrated PSF may stand in a file of its own: `psf = { file = "psf.h5" }`.',
     "camera": "Counts from photons and back.",
     "specimen": "What lies under the objective.",
     "structure": "Where molecules sit.",
@@ -131,6 +131,7 @@ def section_parts(owner: type[BaseModel], name: str, title: str, level: int) -> 
     default = "" if field.is_required() else f' Left out: `kind = "{field.default.kind}"`.'
     yield SECTIONS[name] + default + "\n"
     inner: dict[str, type[BaseModel]] = {}
+    chosen: dict[str, list[type[BaseModel]]] = {}
     for kind in models_in(field.annotation):
         yield f'{"#" * (level + 1)} `kind = "{kind.model_fields["kind"].default}"`\n'
         yield explanation(kind)
@@ -139,6 +140,13 @@ def section_parts(owner: type[BaseModel], name: str, title: str, level: int) -> 
             for model in models_in(value.annotation):
                 if "kind" not in model.model_fields:
                     inner[key] = model
+                elif key not in SECTIONS and model not in chosen.setdefault(key, []):
+                    chosen[key].append(model)
+    for key, models in chosen.items():
+        for model in models:
+            yield f'{"#" * (level + 1)} `{title[:-1]}.{key}] kind = "{model.model_fields["kind"].default}"`\n'
+            yield paragraphs(model)
+            yield key_table(model)
     for key, model in inner.items():
         yield f"{'#' * (level + 1)} `{title[:-1]}.{key}]`, for any kind\n"
         yield paragraphs(model)

@@ -20,11 +20,21 @@ import torch
 import denseloc
 from denseloc.data import COLUMNS, CONVENTIONS
 from denseloc.formats import FOLDER_FORMAT, MOVIE_FORMATS, TABLE_FORMATS
+from denseloc.formats.psf_files import PSF_FORMATS, WritablePSFFormat
 from denseloc.localize import LOCALIZERS, DecodeSettings, InputConditions, Scales
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 ROW_KEYS = ("what", "result", "machine", "date", "seed")
+HEADLINES = (
+    "movie AS_N1_",
+    "general 2D model, d1_n1000",
+    "frames/s at 64x64",
+    "localize, 20000 frames",
+    "beads simulated AS, spline",
+    "width, movie alone",
+)
+"""What the README shows of the measurements: rows that hold one of these words, in this order."""
 
 
 class StaleError(Exception):
@@ -59,6 +69,15 @@ def tables() -> str:
     return markdown_table(("suffix", "what it is", "how it is written"), rows)
 
 
+def psf_files() -> str:
+    """Lay out the PSF files."""
+    rows = []
+    for one in PSF_FORMATS:
+        how = "read, written" if isinstance(one, WritablePSFFormat) else "read"
+        rows.append([", ".join(f"`{s}`" for s in one.suffixes), one.name, how, about(one)])
+    return markdown_table(("suffix", "what it is", "", "what it holds"), rows)
+
+
 def columns() -> str:
     """Lay out the column dictionary."""
     rows = ([f"`{c.name}`", c.dtype, c.unit, c.meaning] for c in COLUMNS.values())
@@ -86,6 +105,8 @@ def formats() -> str:
     read = ", ".join(f"`{s}`" for one in MOVIE_FORMATS for s in one.suffixes)
     both = ", ".join(f"`{s}` ({one.name})" for one in TABLE_FORMATS for s in one.suffixes)
     rows = [("movies, read", f"{read}, folders of single frames"), ("tables, read and written", both)]
+    psfs = dict.fromkeys(f"`{s}` ({one.name})" for one in PSF_FORMATS for s in one.suffixes)
+    rows.append(("PSFs", ", ".join(psfs)))
     rows.append(("models, documents", "`.safetensors`; `.toml`, `.json`"))
     return markdown_table(("file", "formats"), rows)
 
@@ -131,8 +152,8 @@ def verbs() -> str:
     return markdown_table(("verb", "what it does"), rows)
 
 
-def benchmarks(folder: Path = RESULTS) -> str:
-    """Lay out the summaries of the result files, in the order of their names.
+def measured(folder: Path = RESULTS) -> list[list[str]]:
+    """Give the summaries of the result files as rows, in the order of the files' names.
 
     Raises:
         StaleError: a file is not JSON, or an entry of a summary lacks a key.
@@ -149,7 +170,19 @@ def benchmarks(folder: Path = RESULTS) -> str:
             if missing:
                 raise StaleError(f"{path.name}: an entry of 'summary' has no {', '.join(missing)}; see benchmarks/LOG.md")
             rows.append([str(row[key]) for key in ROW_KEYS])
+    return rows
+
+
+def benchmarks(folder: Path = RESULTS) -> str:
+    """Lay out all that was measured."""
+    rows = measured(folder)
     return markdown_table(ROW_KEYS, rows) if rows else "No benchmark has been recorded yet."
+
+
+def headlines(folder: Path = RESULTS) -> str:
+    """Lay out the measurements that the README shows."""
+    rows = measured(folder)
+    return markdown_table(ROW_KEYS, [row for words in HEADLINES for row in rows if words in row[0]])
 
 
 WHOLE: dict[str, Callable[[], str]] = {
@@ -157,10 +190,11 @@ WHOLE: dict[str, Callable[[], str]] = {
     "docs/experiment.schema.json": document_page.schema_text,
 }
 BLOCKS: dict[str, tuple[Callable[[], str], ...]] = {
-    "README.md": (methods, formats, benchmarks),
+    "README.md": (methods, formats, headlines),
     "docs/design.md": (presets,),
+    "docs/measured.md": (benchmarks,),
     "docs/python.md": (verbs,),
-    "docs/formats.md": (movies, tables, columns, conventions),
+    "docs/formats.md": (movies, tables, psf_files, columns, conventions),
 }
 
 

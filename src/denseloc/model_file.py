@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from .data import COLUMNS, CONVENTIONS
 from .description import nearest
@@ -53,9 +54,19 @@ def save_model(path: Path | str, model: Model) -> None:
         "conventions": CONVENTIONS,
         "columns": {column.name: column.unit for column in COLUMNS.values()},
     }
-    tensors = {name: value.detach().cpu().half().contiguous() for name, value in model.localizer.state_dict().items()}
+    tensors = {name: _halved(value.detach().cpu()).contiguous() for name, value in model.localizer.state_dict().items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, {"denseloc": json.dumps(notes)})
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    """Give real numbers in 16 bit, and whole numbers (counters, indices) as they are."""
+    return tensor.half() if tensor.is_floating_point() else tensor
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """Undo `_halved`."""
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def load_model(path: Path | str) -> Model:
@@ -70,7 +81,7 @@ def load_model(path: Path | str) -> Model:
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("denseloc")
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: _whole(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{path} is damaged or not a model file ({str(error).splitlines()[0]}); train it again or fetch it anew"

@@ -30,7 +30,15 @@ def pages(generate):
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "docs/experiment.md", "docs/experiment.schema.json", "docs/formats.md", "docs/design.md", "docs/python.md"],
+    [
+        "README.md",
+        "docs/experiment.md",
+        "docs/experiment.schema.json",
+        "docs/formats.md",
+        "docs/design.md",
+        "docs/measured.md",
+        "docs/python.md",
+    ],
 )
 def test_committed_page_is_the_generated_one(pages, name):
     assert (ROOT / name).read_text(encoding="utf-8") == pages[ROOT / name], f"{name} is out of date; run 'make docs'"

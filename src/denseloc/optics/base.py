@@ -59,9 +59,9 @@ class PSFSettings(Section):
         """Give the size in focus as a Gaussian standard deviation; kinds without a key ``width_nm`` say it themselves."""
         return float(getattr(self, "width_nm"))  # noqa: B009 (a key of the kinds, not of this base)
 
+    @abstractmethod
     def build(self, pixel_size_nm: PixelSize) -> PSF:
         """Make the PSF for a pixel size."""
-        raise NotImplementedError
 
 
 class PSF(nn.Module, ABC):

@@ -12,8 +12,8 @@ from ..evaluate import Assessment
 from ..pipeline import Progress, Run, localize
 from ..preparation import Preparation
 from .assessment import evaluate
-from .picture import render
-from .reporting import Report, report
+from .picture import check_picture, render
+from .reporting import Report, check_report, report
 
 MODEL = "astigmatic-demo"
 MOVIE = "demo.tif"
@@ -64,8 +64,10 @@ def demo(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
-    run = localize(source() / MOVIE, folder / "table.parquet", model=MODEL, prepared=prepared, report=progress, stop=stop)
     picture = folder / "picture.png"
+    check_picture(picture)
+    check_report(folder / "report.html")
+    run = localize(source() / MOVIE, folder / "table.parquet", model=MODEL, prepared=prepared, report=progress, stop=stop)
     image = render(run.table, picture)
     page = report(run.table, folder / "report.html", image=image, title="The demonstration movie")
     return Demo(run, picture, page, evaluate(run.table, source() / TRUTH))

@@ -83,7 +83,7 @@ class ArrayMaskSettings(MaskSettings):
 
     def upright(self, x: Tensor, y: Tensor, settings: PupilSettings) -> Tensor:
         """Give the phase in rad of the mask before it is turned."""
-        phasor = torch.polar(torch.ones(self.values.shape, dtype=x.dtype), torch.as_tensor(self.values, dtype=x.dtype))
+        phasor = torch.polar(torch.ones(self.values.shape, dtype=x.dtype), torch.tensor(self.values, dtype=x.dtype))
         rows, columns = self.values.shape
         radius = self.radius_px(settings.numerical_aperture)
         at = torch.stack((2 * radius / columns * x, 2 * radius / rows * y), -1)[None]  # -1 .. 1 from edge to edge

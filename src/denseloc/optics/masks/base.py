@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -38,9 +39,9 @@ class MaskSettings(Section):
         c, s = math.cos(turn), math.sin(turn)
         return self.upright(c * pupil_x + s * pupil_y, c * pupil_y - s * pupil_x, settings)
 
+    @abstractmethod
     def upright(self, x: Tensor, y: Tensor, settings: PupilSettings) -> Tensor:
         """Give the phase in rad of the mask before it is turned."""
-        raise NotImplementedError
 
 
 def defocus_rad(settings: PupilSettings, defocus_nm: float) -> float:
