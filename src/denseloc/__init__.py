@@ -26,6 +26,8 @@ _VERBS: dict[str, str] = {
     "render": ".verbs",
     "report": ".verbs",
     "calibrate": ".verbs",
+    "inspect": ".verbs",
+    "plan": ".verbs",
     "demo": ".verbs",
     "Experiment": ".experiment",
     "Emitters": ".data",
@@ -35,7 +37,9 @@ _VERBS: dict[str, str] = {
     "Movie": ".data",
     "iter_table": ".formats",
     "open_movie": ".formats",
+    "read_psf": ".formats.psf_files",
     "read_table": ".formats",
+    "write_psf": ".formats.psf_files",
     "write_table": ".formats",
     "find_model": ".model_file",
     "load_model": ".model_file",
@@ -100,6 +104,8 @@ if TYPE_CHECKING:
     from .formats import open_movie as open_movie
     from .formats import read_table as read_table
     from .formats import write_table as write_table
+    from .formats.psf_files import read_psf as read_psf
+    from .formats.psf_files import write_psf as write_psf
     from .model_file import find_model as find_model
     from .model_file import load_model as load_model
     from .model_file import save_model as save_model
@@ -111,6 +117,8 @@ if TYPE_CHECKING:
     from .verbs import calibrate as calibrate
     from .verbs import demo as demo
     from .verbs import evaluate as evaluate
+    from .verbs import inspect as inspect
+    from .verbs import plan as plan
     from .verbs import render as render
     from .verbs import report as report
     from .verbs import simulate as simulate

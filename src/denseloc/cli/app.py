@@ -15,7 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import DenselocError
-from . import analysis, calibration, design, house, inspection
+from . import analysis, calibration, design, house, inspection, planning
 from .signals import Abandoned, clearing_up
 from .words import complain, note
 
@@ -39,6 +39,7 @@ COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (design.train, design.TRAIN_EXAMPLES),
     (calibration.calibrate, calibration.CALIBRATE_EXAMPLES),
     (inspection.inspect, inspection.INSPECT_EXAMPLES),
+    (planning.plan, planning.PLAN_EXAMPLES),
     (house.models, house.MODELS_EXAMPLES),
     (house.doctor, house.DOCTOR_EXAMPLES),
     (house.demo, house.DEMO_EXAMPLES),
@@ -112,6 +113,7 @@ LESS_MEMORY = {
     "simulate": "take a smaller --size or fewer --frames, or a lower density in the document",
     "train": "take a smaller batch_size or patch_px under [training], or a smaller preset under [localizer]",
     "calibrate": "take a smaller --roi-px",
+    "plan": "take fewer --scenes or a lower --density",
 }
 """What needs less memory, by command."""
 NO_MEMORY = ("out of memory", "not enough memory", "allocate", "bad_alloc", "bad allocation")

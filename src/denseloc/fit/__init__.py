@@ -1,6 +1,6 @@
 """Maximum likelihood: bounds, and the fit of one emitter."""
 
-from .expectation import CrowdBounds, DepthBounds, Light, bounds_in_crowd, bounds_over_depth
+from .expectation import CrowdBounds, DepthBounds, Expectation, Light, bounds_in_crowd, bounds_over_depth
 from .fisher import Bounds, crlb
 from .noise import Noise
 from .single import SingleFits, fit_single
@@ -9,6 +9,7 @@ __all__ = [
     "Bounds",
     "CrowdBounds",
     "DepthBounds",
+    "Expectation",
     "Light",
     "Noise",
     "SingleFits",

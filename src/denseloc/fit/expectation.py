@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ PHASES = 5  # places in a pixel along each axis over which a lone emitter's boun
 FOUND_NM = 100.0  # lateral bound up to which an emitter counts as found: 2.5 of it are the 250 nm of the challenge's rule
 APART = 3.0  # distance of two emitters, in standard deviations of what a joint fit says of it, from which on they are told apart
 MOST_NEIGHBOURS = 24
+SERVES = 0.8
+"""Share of the emitters that must be found for a density to be called served."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,64 @@ class CrowdBounds:
     found: float
     lateral_nm: float
     axial_nm: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """What one PSF lets one expect.
+
+    Args:
+        name: of its file.
+        psf: built.
+        z_range_nm: depths at which the emitters lie.
+        over_depth: bounds of a lone emitter.
+        in_crowd: by rising density.
+    """
+
+    name: str
+    psf: PSF
+    z_range_nm: tuple[float, float]
+    over_depth: DepthBounds
+    in_crowd: tuple[CrowdBounds, ...]
+
+    @property
+    def alone_nm(self) -> tuple[float, float | None]:
+        """Root mean square over depth of a lone emitter's lateral (mean of x and y) and axial bound."""
+        lateral = np.sqrt((self.over_depth.x_nm**2 + self.over_depth.y_nm**2) / 2)
+        axial = self.over_depth.z_nm
+        return _rms(lateral), None if axial is None else _rms(axial)
+
+    @property
+    def served_per_um2(self) -> float:
+        """Density up to which 80 % of the emitters can be found, interpolated in log density; 0 or infinity beyond what was reckoned."""
+        densities = np.log([crowd.density_per_um2 for crowd in self.in_crowd])
+        found = np.array([crowd.found for crowd in self.in_crowd])
+        below = np.nonzero(found < SERVES)[0]
+        if not len(below):
+            return float("inf")
+        last = int(below[0])
+        if last == 0:
+            return 0.0
+        share = (found[last - 1] - SERVES) / (found[last - 1] - found[last])
+        return float(np.exp(densities[last - 1] + share * (densities[last] - densities[last - 1])))
+
+    def to_json(self) -> dict[str, Any]:
+        """Give all numbers as plain JSON values."""
+        depth = self.over_depth
+        lateral, axial = self.alone_nm
+        return {
+            "psf": self.name,
+            "z_range_nm": list(self.z_range_nm),
+            "alone": {"lateral_nm": lateral, "axial_nm": axial},
+            "over_depth": {
+                "z_nm": depth.depths_nm.tolist(),
+                "crlb_x_nm": depth.x_nm.tolist(),
+                "crlb_y_nm": depth.y_nm.tolist(),
+                "crlb_z_nm": None if depth.z_nm is None else depth.z_nm.tolist(),
+            },
+            "in_crowd": [vars(crowd) for crowd in self.in_crowd],
+            "served_per_um2": self.served_per_um2 if np.isfinite(self.served_per_um2) else None,
+        }
 
 
 def bounds_over_depth(psf: PSF, depths_nm: np.ndarray, light: Light) -> DepthBounds:
@@ -148,3 +209,8 @@ def _apart(positions_nm: torch.Tensor, found: Bounds) -> torch.Tensor:
         distance = (step.mT @ torch.linalg.solve(spread, step))[:, 0, 0]
         near &= known & (distance > APART**2)
     return near
+
+
+def _rms(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(finite**2))) if len(finite) else float("inf")

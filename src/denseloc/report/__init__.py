@@ -2,8 +2,20 @@
 
 from .calibration import calibration_page
 from .page import write_report
+from .plan import plan_page
+from .plan import verdict as plan_verdict
 from .rendering import write_page
 from .samples import Agreement, FrameSample, compare
 from .warnings import judge
 
-__all__ = ["Agreement", "FrameSample", "calibration_page", "compare", "judge", "write_page", "write_report"]
+__all__ = [
+    "Agreement",
+    "FrameSample",
+    "calibration_page",
+    "compare",
+    "judge",
+    "plan_page",
+    "plan_verdict",
+    "write_page",
+    "write_report",
+]

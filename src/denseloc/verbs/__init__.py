@@ -5,6 +5,7 @@ from .calibration import Calibration, calibrate
 from .demonstration import Demo, demo
 from .inspection import Inspection, inspect
 from .picture import render
+from .planning import Plan, plan
 from .reporting import Report, report
 from .simulation import Simulation, simulate
 
@@ -12,12 +13,14 @@ __all__ = [
     "Calibration",
     "Demo",
     "Inspection",
+    "Plan",
     "Report",
     "Simulation",
     "calibrate",
     "demo",
     "evaluate",
     "inspect",
+    "plan",
     "render",
     "report",
     "simulate",
