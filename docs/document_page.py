@@ -132,7 +132,8 @@ def section_parts(owner: type[BaseModel], name: str, title: str, level: int) -> 
     yield SECTIONS[name] + default + "\n"
     inner: dict[str, type[BaseModel]] = {}
     chosen: dict[str, list[type[BaseModel]]] = {}
-    for kind in models_in(field.annotation):
+    kinds = list(models_in(field.annotation))
+    for kind in kinds:
         yield f'{"#" * (level + 1)} `kind = "{kind.model_fields["kind"].default}"`\n'
         yield explanation(kind)
         yield key_table(kind)
@@ -140,7 +141,7 @@ def section_parts(owner: type[BaseModel], name: str, title: str, level: int) -> 
             for model in models_in(value.annotation):
                 if "kind" not in model.model_fields:
                     inner[key] = model
-                elif key not in SECTIONS and model not in chosen.setdefault(key, []):
+                elif model not in kinds and key not in SECTIONS and model not in chosen.setdefault(key, []):
                     chosen[key].append(model)
     for key, models in chosen.items():
         for model in models:
@@ -148,7 +149,9 @@ def section_parts(owner: type[BaseModel], name: str, title: str, level: int) -> 
             yield paragraphs(model)
             yield key_table(model)
     for key, model in inner.items():
-        yield f"{'#' * (level + 1)} `{title[:-1]}.{key}]`, for any kind\n"
+        having = [kind.model_fields["kind"].default for kind in kinds if key in kind.model_fields]
+        whom = "any kind" if len(having) > 1 else f'`kind = "{having[0]}"`'
+        yield f"{'#' * (level + 1)} `{title[:-1]}.{key}]`, for {whom}\n"
         yield paragraphs(model)
         yield key_table(model)
 
@@ -208,7 +211,7 @@ def value_words(value: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
-        return "`[" + ", ".join(f"{one:g}" for one in value) + "]`"
+        return "`[" + ", ".join(value_words(one).strip("`") for one in value) + "]`"
     if isinstance(value, str):
         return f'`"{value}"`'
     return f"`{value:g}`"

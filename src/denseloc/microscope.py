@@ -50,7 +50,8 @@ class Microscope(nn.Module):
             raise ValueError(f"emitters in frames {int(first)} .. {int(last)}; expected frames 0 .. {len(frames) - 1}")
         x, y = emitters.x_nm / x_nm - 0.5, emitters.y_nm / y_nm - 0.5
         column, row = x.detach().round().long(), y.detach().round().long()
-        patches = self.psf(torch.stack((x - column, y - row), -1), emitters.z_nm, scale)
+        place = torch.stack((emitters.x_nm, emitters.y_nm), -1) if self.psf.varies_in_field else None
+        patches = self.psf(torch.stack((x - column, y - row), -1), emitters.z_nm, scale, place)
         patches = patches * emitters.photons[:, None, None, None]
         if torch.is_grad_enabled() or patches.device.type != "cpu":
             return naive.splat(patches, emitters.frame, row, column, frames).clamp(min=0)

@@ -86,6 +86,58 @@ EXAMPLES = {
             "pupil_px": 48,
         },
     },
+    "field": {
+        "": {
+            "pupil": {
+                "kind": "pupil",
+                "wavelength_nm": 650.0,
+                "numerical_aperture": 1.1,
+                "immersion_index": 1.33,
+                "model": "scalar",
+                "zernike_nm": (0.0, 0.0, 0.0, 10.0, 0.0, 60.0),
+                "amplitude": SOFT,
+            },
+            "zernike_maps_nm": np.random.default_rng(1).normal(0, 20, (10, 3, 4)),
+            "field_nm": (20_000.0, 25_000.0),
+        }
+    },
+    "planes": {
+        "biplane": {
+            "plane": [
+                {"psf": {"kind": "gaussian", "width_nm": 130.0, "depth_nm": 350.0, "focus_nm": -250.0}, "transmission": 0.6},
+                {
+                    "psf": {"kind": "gaussian", "width_nm": 140.0, "depth_nm": 350.0, "focus_nm": 250.0},
+                    "transmission": 0.4,
+                    "affine": ((1.01, 0.003, 4.0), (-0.002, 0.99, -2.5)),
+                },
+            ],
+        },
+        "different": {
+            "plane": [
+                {
+                    "psf": {
+                        "kind": "astigmatic",
+                        "width_nm": 130.0,
+                        "focus_a_nm": 250.0,
+                        "focus_b_nm": -220.0,
+                        "depth_nm": 380.0,
+                    },
+                    "transmission": 0.5,
+                },
+                {
+                    "psf": {
+                        "kind": "spline",
+                        "coefficients": bumps(1, 11, 2),
+                        "z_min_nm": -400.0,
+                        "z_step_nm": 100.0,
+                        "nodes_per_px": 2,
+                        "pixel_size_nm": PIXEL_NM,
+                    },
+                    "transmission": 0.5,
+                },
+            ],
+        },
+    },
 }
 """Several settings of a kind; a kind that is not here is tested with the examples of its section's keys."""
 
@@ -106,8 +158,8 @@ def maps_for(settings: PSFSettings, planes: int, nodes_per_px: int, depths: int 
 
 
 def with_maps(settings: PSFSettings, nodes_per_px: int) -> PSF:
-    if settings.kind == "spline":
-        pytest.skip("a spline carries no residual maps")
+    if settings.kind in ("spline", "field", "planes"):
+        pytest.skip(f"a PSF of kind {settings.kind} carries no residual maps")
     planes = settings.build(PIXEL_NM).planes
     return settings.model_copy(update={"residual_maps": maps_for(settings, planes, nodes_per_px)}).build(PIXEL_NM)
 

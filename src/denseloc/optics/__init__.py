@@ -4,8 +4,10 @@ from ..description import Shelf
 from .astigmatic import AstigmaticPSF, AstigmaticSettings
 from .base import PSF, PSFSettings, ResidualMaps
 from .double_helix import DoubleHelixPSF, DoubleHelixSettings
+from .field import FieldPSF, FieldSettings
 from .gaussian import GaussianPSF, GaussianSettings, TwoGaussianPSF, TwoGaussianSettings
 from .multiplane import MultiplanePSF, MultiplaneSettings
+from .planes import Plane, PlanesPSF, PlanesSettings
 from .pupil import PupilPSF, PupilSettings
 from .spline import SplinePSF, SplineSettings
 
@@ -17,7 +19,9 @@ PSFS: Shelf[PSFSettings] = Shelf(
     DoubleHelixSettings,
     MultiplaneSettings,
     PupilSettings,
+    FieldSettings,
     SplineSettings,
+    PlanesSettings,
 )
 
 __all__ = [
@@ -27,11 +31,16 @@ __all__ = [
     "AstigmaticSettings",
     "DoubleHelixPSF",
     "DoubleHelixSettings",
+    "FieldPSF",
+    "FieldSettings",
     "GaussianPSF",
     "GaussianSettings",
     "MultiplanePSF",
     "MultiplaneSettings",
     "PSFSettings",
+    "Plane",
+    "PlanesPSF",
+    "PlanesSettings",
     "PupilPSF",
     "PupilSettings",
     "ResidualMaps",

@@ -72,8 +72,10 @@ class PSF(nn.Module, ABC):
         roi_px: odd width of the patch in pixels.
         pixel_size_nm: (y, x).
         z_range_nm: depths between which the PSF is known, or None for a PSF without depth.
+        varies_in_field: whether the image depends on the place in the field.
     """
 
+    varies_in_field: bool = False
     planes: int = 1
     z_range_nm: tuple[float, float] | None = None
 
@@ -87,13 +89,14 @@ class PSF(nn.Module, ABC):
             None if maps is None else nn.Parameter(torch.from_numpy(maps.values.copy()).reshape(-1, *maps.values.shape[-3:]))
         )
 
-    def forward(self, offset_px: Tensor, z_nm: Tensor, scale: Tensor | None = None) -> Tensor:
+    def forward(self, offset_px: Tensor, z_nm: Tensor, scale: Tensor | None = None, place_nm: Tensor | None = None) -> Tensor:
         """Draw emitters.
 
         Args:
             offset_px: (n, 2) as (dx, dy) from the centre of the middle pixel, each in -0.5 .. 0.5.
             z_nm: (n,) depth.
             scale: (n,) factor on all widths, or None.
+            place_nm: (n, 2) as (x, y) in the field from the outer corner of its pixel (0, 0), for PSFs that vary; None for the middle.
 
         Returns:
             (n, planes, roi, roi) fractions of the photons, indexed (row, column).
@@ -102,19 +105,20 @@ class PSF(nn.Module, ABC):
         patches = self.shape(dx, dy, z_nm, torch.ones_like(dx) if scale is None else scale)
         return patches if self.maps is None else self._add_maps(patches, dx, dy, z_nm)
 
-    def with_derivatives(self, offset_px: Tensor, z_nm: Tensor) -> tuple[Tensor, Tensor]:
+    def with_derivatives(self, offset_px: Tensor, z_nm: Tensor, place_nm: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Draw emitters together with the derivatives by position, for fits and bounds.
 
         Args:
             offset_px: (n, 2) as for `forward`.
             z_nm: (n,) depth.
+            place_nm: (n, 2) as for `forward`.
 
         Returns:
             (n, planes, roi, roi) fractions, and (n, 3, planes, roi, roi) their derivatives by dx (per px), dy (per px) and z (per nm).
         """
 
         def draw(position: Tensor) -> Tensor:
-            return self(position[:, :2], position[:, 2])
+            return self(position[:, :2], position[:, 2], place_nm=place_nm)
 
         position = torch.cat((offset_px, z_nm[:, None]), 1)
         axes = torch.eye(3, dtype=position.dtype, device=position.device)

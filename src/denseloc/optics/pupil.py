@@ -183,8 +183,15 @@ class PupilPSF(PSF):
             )
         return low, high
 
-    def pupil(self) -> Tensor:
-        """Give the field (fields, P, P) in the pupil for an emitter at z = 0 and in focus, zero outside of the aperture; complex."""
+    def pupil(self, more_nm: Tensor | None = None) -> Tensor:
+        """Give the field in the pupil for an emitter at z = 0 and in focus, zero outside of the aperture; complex.
+
+        Args:
+            more_nm: (n, j) amplitudes of Zernike polynomials on top of the PSF's own, for n emitters.
+
+        Returns:
+            (fields, P, P), or (n, fields, P, P).
+        """
         mask, phase = self.settings.mask, self.mask_phase
         if mask is not None and mask.is_path:
             phase = phase * (self.settings.wavelength_nm / self.wavelength_nm)
@@ -192,15 +199,26 @@ class PupilPSF(PSF):
             phase = phase + 2 * math.pi / self.wavelength_nm * torch.tensordot(self.zernike_nm, self.basis, 1)
         if self.phase is not None:
             phase = phase + _resampled(self.phase, self.settings.pupil_px)
-        return torch.polar(self.coverage, phase) * torch.view_as_complex(self.amplitude)
+        if more_nm is not None:
+            basis = self.basis[: more_nm.shape[1]]
+            phase = phase + 2 * math.pi / self.wavelength_nm * torch.tensordot(more_nm, basis, 1)[:, None]
+        return torch.polar(self.coverage.expand_as(phase), phase) * torch.view_as_complex(self.amplitude)
 
     def shape(self, dx_px: Tensor, dy_px: Tensor, z_nm: Tensor, scale: Tensor) -> Tensor:
         """Evaluate the formula: (n, 1, roi, roi)."""
-        pupil = self.pupil()
-        size = max(1, CHUNK // pupil.numel())
+        return self.drawn(dx_px, dy_px, z_nm, scale)
+
+    def drawn(self, dx_px: Tensor, dy_px: Tensor, z_nm: Tensor, scale: Tensor, more_nm: Tensor | None = None) -> Tensor:
+        """Evaluate the formula with further aberrations (n, j) of each emitter: (n, 1, roi, roi)."""
+        same = self.pupil() if more_nm is None else None
+        size = max(1, CHUNK // (self.amplitude.numel() // 2))
         plain = not scale.requires_grad and bool((scale == 1).all())
         chunks = zip(*(v.to(self.places.dtype).split(size) for v in (dx_px, dy_px, z_nm, scale)), strict=True)
-        return torch.cat([self._draw(pupil, dx, dy, z, None if plain else s) for dx, dy, z, s in chunks])[:, None]
+        images = []
+        for i, (dx, dy, z, s) in enumerate(chunks):
+            pupil = self.pupil(None if more_nm is None else more_nm[i * size : (i + 1) * size].to(dx)) if same is None else same
+            images.append(self._draw(pupil, dx, dy, z, None if plain else s))
+        return torch.cat(images)[:, None]
 
     def _draw(self, pupil: Tensor, dx_px: Tensor, dy_px: Tensor, z_nm: Tensor, scale: Tensor | None) -> Tensor:
         y_nm, x_nm = self.pixel_size_nm

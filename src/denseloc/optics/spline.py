@@ -252,7 +252,7 @@ class SplinePSF(PSF):
         self.coefficients = nn.Parameter(torch.from_numpy(settings.coefficients.copy()))
         self._sorted: tuple[Tensor, int, Any] | None = None
 
-    def forward(self, offset_px: Tensor, z_nm: Tensor, scale: Tensor | None = None) -> Tensor:
+    def forward(self, offset_px: Tensor, z_nm: Tensor, scale: Tensor | None = None, place_nm: Tensor | None = None) -> Tensor:
         """Draw emitters; arguments and result as for every PSF."""
         dx, dy = offset_px.unbind(-1)
         return self._draw(dx, dy, z_nm, scale)
@@ -261,7 +261,7 @@ class SplinePSF(PSF):
         """Evaluate the spline: (n, planes, roi, roi)."""
         return self._draw(dx_px, dy_px, z_nm, scale)
 
-    def with_derivatives(self, offset_px: Tensor, z_nm: Tensor) -> tuple[Tensor, Tensor]:
+    def with_derivatives(self, offset_px: Tensor, z_nm: Tensor, place_nm: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Draw emitters together with the derivatives by position; arguments and results as for every PSF."""
         dx, dy = offset_px.unbind(-1)
         with torch.no_grad():
