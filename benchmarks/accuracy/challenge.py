@@ -2,6 +2,8 @@
 
     python benchmarks/accuracy/challenge.py --data ../shared/challenge/sim            everything, with the models in runs/challenge
     python benchmarks/accuracy/challenge.py --only train --models AS_N1               one stage, one model
+    python benchmarks/accuracy/challenge.py --kind spline --out runs/spline --start runs/challenge --share 0.15
+                                                        the same with spline PSFs; models go on from those of another folder
 
 One model per modality and noise level. The first one (AS_N1) is trained from random weights, the others begin with another's weights; the
 paper's size takes as many steps as fit into the same time.
@@ -57,11 +59,12 @@ PACE_STEPS = 12  # that are timed
 MOVIES = {m: [f"{m}_{d}" for d in ("LD", "HD") if (m[:2], d) != ("DH", "LD")] for m in MODELS}
 
 
-def psf_of(modality: str, data: Path, folder: Path) -> dict[str, Any]:
+def psf_of(modality: str, data: Path, folder: Path, kind: str | None = None) -> dict[str, Any]:
     """Fit the PSF of a modality to its bead stack; kept as JSON."""
     kept = folder / f"psf_{modality}.json"
     if not kept.exists():
-        kind, roi = PSF[modality]
+        formula, roi = PSF[modality]
+        kind = kind or formula
         counts = tifffile.imread(data / f"beads_{modality}.tif")
         stack = BeadStack.of(counts, np.arange(-750, 751, 10.0), CAMERA.build(), f"beads_{modality}.tif")
         fit = fit_psf([stack], (100.0, 100.0), kind, roi_px=roi, map_step_nm=50, nodes_per_px=1)
@@ -111,10 +114,12 @@ def train_model(name: str, args: argparse.Namespace) -> None:
     file = args.out / f"{name}.safetensors"
     if file.exists():
         return
-    steps = args.steps or round(PACE[args.preset] * STEPS[name])
-    experiment = document(name, psf_of(name[:2], args.data, args.out), args.preset, steps)
+    steps = args.steps or round(args.share * PACE[args.preset] * STEPS[name])
+    experiment = document(name, psf_of(name[:2], args.data, args.out, args.kind), args.preset, steps)
     parent = parent_of(name, args.preset)
     start = args.out / f"{parent}.safetensors" if parent in MODELS else parent
+    if args.start is not None:
+        start = args.start / f"{name}.safetensors"
     began = time.monotonic()
 
     def report(progress: Progress) -> None:
@@ -155,18 +160,18 @@ def evaluate_movie(movie: str, args: argparse.Namespace) -> dict[str, Any]:
     filtered = {k: v for t in limits for k, v in max(tried, key=lambda m: m[f"E_{t}"]).items() if k.endswith(t)}
     result = {"fixed": fixed, "simulated": simulated, "filtered": filtered, "limits": limits, "density_per_um2": density}
     training = {k: v for k, v in model.record.items() if k != "history"}
-    training["total_minutes"] = round(minutes(model, args.out), 1)
+    training["total_minutes"] = round(minutes(model, args.start or args.out), 1)
     return {**result, "training": training}
 
 
-def minutes(model: Model, folder: Path) -> float:
+def minutes(model: Model, parents: Path) -> float:
     """Give the minutes of one core that went into a model and those that it began with: steps times the pace, measured now.
 
     The seconds in the record are those of a clock, and count what else the machine did.
     """
     start = model.record.get("started_from")
-    parent = folder / f"{start}.safetensors"
-    before = 0.0 if start is None else minutes(load_model(parent) if parent.exists() else find_model(start), folder)
+    parent = parents / f"{start}.safetensors"
+    before = 0.0 if start is None else minutes(load_model(parent) if parent.exists() else find_model(start), parents)
     document = model.experiment
     localizer = document.build_localizer()
     trainer = Trainer(localizer, document.build_simulator(localizer), document.training.model_copy(update={"steps": PACE_STEPS}))
@@ -248,8 +253,9 @@ def evaluate_all(args: argparse.Namespace) -> None:
         print(f"{movie:9s} {' '.join(texts)}  {way[0]:5.2f} {way[1]:5.2f}   {errors}   {spent:.0f} min", flush=True)
         row = f"E {own[0][0]:.1f} / {own[0][1]:.1f} (all / brighter three quarters), {own[1][0]:.1f} / {own[1][1]:.1f} with limits from simulation"
         peers = f"Spliner {spliner['all']:.1f} / {spliner['p25']:.1f}, single-frame bound {bound['all']:.1f} / {bound['p25']:.1f}"
-        summary.append((f"challenge-like movie {movie}, {args.preset} preset, {spent:.0f} min of training", f"{row}; {peers}"))
-    name = f"challenge_{args.preset}"
+        what = f"challenge-like movie {movie}, {args.preset} preset{', spline PSF' if args.kind == 'spline' else ''}"
+        summary.append((f"{what}, {spent:.0f} min of training on one core", f"{row}; {peers}"))
+    name = f"challenge_{args.preset}{'_' + args.kind if args.kind else ''}"
     keep(name, seed=1, results=results, summary=summary, preset=args.preset, file=args.results / f"{name}.json")
 
 
@@ -261,6 +267,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     parser.add_argument("--preset", choices=PRESETS, default="small")
+    parser.add_argument(
+        "--kind", choices=["spline"], help="PSF that is fitted to the beads, instead of each modality's formula with maps"
+    )
+    parser.add_argument("--start", type=Path, help="folder of models of the same names to begin with")
+    parser.add_argument("--share", type=float, default=1.0, help="of the steps of STEPS")
     parser.add_argument("--steps", type=int, help="instead of those of STEPS")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--only", choices=["train", "evaluate"])
