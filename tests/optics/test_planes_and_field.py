@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from denseloc.camera import IdealSettings
 from denseloc.data import Emitters, Grid
+from denseloc.fit import crlb, fit_single
 from denseloc.microscope import Microscope
 from denseloc.optics import FieldSettings, GaussianSettings, PlanesSettings, PupilSettings
 from denseloc.optics.field import interpolated
@@ -146,3 +147,28 @@ def test_maps_of_an_odd_number_of_polynomials_are_one_line() -> None:
         over_field(np.zeros((5, 2, 2)))
     with pytest.raises(ValidationError, match=r"shape \(6, 1, 2\): expected finite numbers"):
         over_field(np.zeros((6, 1, 2)))
+
+
+# ------------------------------------------------------------------------------------------------------------------------- fits
+
+
+def test_fits_and_bounds_know_the_place() -> None:
+    """Without the place, a plane that is registered elsewhere would pull positions away by several nm."""
+    psf = biplane().build(PIXEL_NM)
+    microscope = Microscope(psf, IdealSettings().build(), Grid((40, 60), PIXEL_NM))
+    e = at_places([800.0, 5100.0], [1300.0, 3700.0])
+    images = microscope.expected(e, torch.full((2, 2, 1, 1), 5.0)).detach()
+    corner = torch.tensor([[0, 4], [44, 24]])  # column, row of the first pixel
+    cut = torch.stack([image[:, r : r + 15, c : c + 15] for image, (c, r) in zip(images, corner.tolist(), strict=True)])
+    origin = corner * torch.tensor(PIXEL_NM[::-1])
+    fits = fit_single(psf, cut, origin_nm=origin, z_range_nm=(-500, 500))
+    assert fits.converged.all()
+    torch.testing.assert_close(fits["x_nm"] + origin[:, 0], e.x_nm.double(), rtol=0, atol=0.5)
+    torch.testing.assert_close(fits["y_nm"] + origin[:, 1], e.y_nm.double(), rtol=0, atol=0.5)
+    torch.testing.assert_close(fits["z_nm"], e.z_nm.double(), rtol=0, atol=2.0)
+    at = torch.tensor([[fits["x_nm"][0], fits["y_nm"][0], 0.0]])
+    place = (float(origin[0, 0]), float(origin[0, 1]))
+    best = crlb(psf, at, 1000.0, 5.0, window_px=(15, 15), origin_nm=place)
+    assert float(best.x_nm[0, 0]) == pytest.approx(float(fits.crlb("x_nm")[0]), rel=0.02)
+    astray = fit_single(psf, cut, z_range_nm=(-500, 500))
+    assert ((astray["x_nm"] + origin[:, 0] - e.x_nm).abs() > 3).any()

@@ -42,7 +42,9 @@ def number_type(psf: PSF) -> Tensor:
     return torch.zeros(0)
 
 
-def patches(psf: PSF, offset_px: Tensor, third: Tensor, kind: Third | None) -> tuple[Tensor, Tensor]:
+def patches(
+    psf: PSF, offset_px: Tensor, third: Tensor, kind: Third | None, place_nm: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Draw emitters with the derivatives by all free coordinates.
 
     A PSF with derivatives of its own gives them. Those of the others are central differences, good to 1e-4 in single and 1e-8 in double
@@ -53,30 +55,33 @@ def patches(psf: PSF, offset_px: Tensor, third: Tensor, kind: Third | None) -> t
         offset_px: (n, 2) in -0.5 .. 0.5.
         third: (n,) depth or factor on the width; without a kind, the depth at which they are drawn.
         kind: what the third coordinate is, None if there is none.
+        place_nm: (n, 2) places (x, y) in the field, for a PSF that varies there.
 
     Returns:
         (n, planes, k, k) and (n, 2 or 3, planes, k, k).
     """
     if kind != "width" and has_derivatives(psf):
         with torch.inference_mode(False), torch.enable_grad():  # they may be automatic ones
-            values, slopes = psf.with_derivatives(offset_px.clone(), third.clone())
+            values, slopes = psf.with_derivatives(offset_px.clone(), third.clone(), place_nm)
         return values.detach(), slopes.detach() if kind == "depth" else slopes[:, :2].detach()
     at = torch.cat((offset_px, third[:, None]), 1)
     lateral, depth, factor = STEPS[at.dtype]
     steps = torch.diag(at.new_tensor((lateral, lateral, factor if kind == "width" else depth)))[: 3 if kind else 2]
     moves = torch.cat((torch.zeros_like(steps[:1]), steps, -steps))
-    drawn = draw(psf, (at + moves[:, None]).flatten(0, 1), kind).unflatten(0, (len(moves), len(at)))
+    pixel = at.new_tensor(psf.pixel_size_nm[::-1])
+    places = None if place_nm is None else (place_nm + moves[:, None, :2] * pixel).flatten(0, 1)
+    drawn = draw(psf, (at + moves[:, None]).flatten(0, 1), kind, places).unflatten(0, (len(moves), len(at)))
     ahead, behind = drawn[1:].chunk(2)
     size = 2 * steps.amax(1)[:, None, None, None, None]
     return drawn[0], ((ahead - behind) / size).transpose(0, 1)
 
 
 @torch.no_grad()
-def draw(psf: PSF, at: Tensor, kind: Third | None) -> Tensor:
+def draw(psf: PSF, at: Tensor, kind: Third | None, place_nm: Tensor | None = None) -> Tensor:
     """Draw emitters at (n, 3) x, y in px and depth or factor on the width: (n, planes, k, k)."""
     if kind == "width":
-        return psf(at[:, :2], torch.zeros_like(at[:, 2]), at[:, 2])
-    return psf(at[:, :2], at[:, 2])
+        return psf(at[:, :2], torch.zeros_like(at[:, 2]), at[:, 2], place_nm)
+    return psf(at[:, :2], at[:, 2], None, place_nm)
 
 
 def has_derivatives(psf: PSF) -> bool:
@@ -122,12 +127,14 @@ class Drawing:
         psf: any PSF.
         third: what is found besides x and y, None for nothing.
         like: a tensor whose number type and device are used.
+        origin_nm: (n, 2) places (x, y) of the windows' outer corners in the field, for a PSF that varies there; None for its middle.
     """
 
-    def __init__(self, psf: PSF, third: Third | None, like: Tensor) -> None:
+    def __init__(self, psf: PSF, third: Third | None, like: Tensor, origin_nm: Tensor | None = None) -> None:
         self.psf = frozen(psf, like.dtype, like.device)
         self.third: Third | None = third
         self.n_coordinates = 3 if third else 2
+        self.origin_nm = origin_nm if psf.varies_in_field else None
         self.is_aligned = psf.maps is None and (
             type(psf) is GaussianPSF or (type(psf) is AstigmaticPSF and float(psf.angle_deg.detach()) == 0)
         )
@@ -148,23 +155,31 @@ class Drawing:
             )
         whole, part = split(at[:, :2])
         padded = self._in_lanes(torch.cat((part, self._third_of(at)[:, None]), 1))
-        values, slopes = (drawn[: len(at)] for drawn in patches(self.psf, padded[:, :2], padded[:, 2], self.third))
+        places = self._places(which, at)
+        values, slopes = (drawn[: len(at)] for drawn in patches(self.psf, padded[:, :2], padded[:, 2], self.third, places))
         return score(
             windows.counts, windows.dark, which, values, slopes, whole[:, 1], whole[:, 0], photons, background, windows.gain
         )
 
-    def fractions(self, at: Tensor, shape_px: tuple[int, int]) -> Tensor:
-        """Draw spots (m, p) into windows: (m, planes, h, w) fractions of their photons."""
+    def fractions(self, which: Tensor, at: Tensor, shape_px: tuple[int, int]) -> Tensor:
+        """Draw spots (m, p) into windows ``which`` (m,): (m, planes, h, w) fractions of their photons."""
         whole, part = split(at[:, :2])
         n = len(at)
         padded = self._in_lanes(torch.cat((part, self._third_of(at)[:, None]), 1))
-        return naive.placed(draw(self.psf, padded, self.third)[:n], whole[:, 1], whole[:, 0], shape_px)
+        return naive.placed(draw(self.psf, padded, self.third, self._places(which, at))[:n], whole[:, 1], whole[:, 0], shape_px)
+
+    def _places(self, which: Tensor, at: Tensor) -> Tensor | None:
+        """Give the places (x, y) in the field of spots (m, p), filled up to full lanes, where the PSF asks for them."""
+        if self.origin_nm is None:
+            return None
+        pixel = torch.tensor(self.psf.pixel_size_nm[::-1], dtype=at.dtype, device=at.device)
+        return self._in_lanes(self.origin_nm.to(at)[which] + (at[:, :2] + 0.5) * pixel)
 
     def _third_of(self, at: Tensor) -> Tensor:
         return at[:, 2] if self.third else torch.zeros_like(at[:, 0])
 
     def _in_lanes(self, at: Tensor) -> Tensor:
-        """Fill coordinates (n, 3) up to full lanes, in the number type in which the PSF is drawn."""
+        """Fill coordinates (n, c) up to full lanes, in the number type in which the PSF is drawn."""
         more = -len(at) % LANES if len(at) else 0
         return torch.cat((at, at[-1:].expand(more, -1))).to(number_type(self.psf))
 

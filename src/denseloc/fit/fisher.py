@@ -55,6 +55,7 @@ def crlb(
     noise_variance: Tensor | float = 0.0,
     depth: bool | None = None,
     shared_background: bool = False,
+    origin_nm: tuple[float, float] | None = None,
 ) -> Bounds:
     """Give the Cramer-Rao bounds of x, y, z and photons of each emitter and of the background.
 
@@ -69,6 +70,7 @@ def crlb(
             (n, planes, rows, columns).
         depth: whether z is a parameter; as the PSF's kind says if None.
         shared_background: one background for all planes instead of one each.
+        origin_nm: place (x, y) of the window's outer corner in the field, for a PSF that varies there; its middle if None.
     """
     like = positions_nm.new_zeros(0, dtype=torch.float64)
     positions = positions_nm.to(like)
@@ -84,7 +86,9 @@ def crlb(
     matrices = []
     for i in range(0, n, step):
         some = slice(i, i + step)
-        mean, slopes = _expected(drawn, positions[some], bright[some], level[some], window_px, has_depth, shared_background)
+        mean, slopes = _expected(
+            drawn, positions[some], bright[some], level[some], window_px, has_depth, shared_background, origin_nm
+        )
         variance = noise.excess * mean + noise.excess**2 * (dark[some] if len(dark) > 1 else dark)
         matrices.append(torch.einsum("npqhw,nrqhw,nqhw->npr", slopes, slopes, 1 / variance.clamp(min=LEAST_MEAN)))
     names = [f"{name}_{k}" for k in range(e) for name in ("x_nm", "y_nm", *(("z_nm",) if has_depth else ()), "photons")]
@@ -93,14 +97,24 @@ def crlb(
 
 
 def _expected(
-    psf: PSF, positions: Tensor, photons: Tensor, background: Tensor, window_px: tuple[int, int], depth: bool, shared: bool
+    psf: PSF,
+    positions: Tensor,
+    photons: Tensor,
+    background: Tensor,
+    window_px: tuple[int, int],
+    depth: bool,
+    shared: bool,
+    origin_nm: tuple[float, float] | None,
 ) -> tuple[Tensor, Tensor]:
     """Give the mean photons (n, planes, h, w) and their derivatives (n, p, planes, h, w) by the parameters, in nm and photons."""
     n, e, _ = positions.shape
     y_nm, x_nm = psf.pixel_size_nm
     pixel = positions.new_tensor((x_nm, y_nm))
     whole, part = split((positions[..., :2] / pixel - 0.5).reshape(-1, 2))
-    values, slopes = patches(psf, part, positions[..., 2].reshape(-1), "depth" if depth else None)
+    places = None
+    if origin_nm is not None and psf.varies_in_field:
+        places = positions[..., :2].reshape(-1, 2) + positions.new_tensor(origin_nm)
+    values, slopes = patches(psf, part, positions[..., 2].reshape(-1), "depth" if depth else None, places)
     size = positions.new_tensor((x_nm, y_nm, 1.0))[: slopes.shape[1]]
     slopes = slopes / size[:, None, None, None] * photons.reshape(-1, 1, 1, 1, 1)
     every = placed(torch.cat((slopes, values[:, None]), 1), whole[:, 1], whole[:, 0], window_px)

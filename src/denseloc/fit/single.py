@@ -73,6 +73,7 @@ def fit_single(
     z_range_nm: tuple[float, float] | None = None,
     z_starts_nm: Tensor | None = None,
     start_nm: Tensor | None = None,
+    origin_nm: Tensor | None = None,
     shared_background: bool = False,
     tries: int = 2,
     reach_px: float | None = None,
@@ -91,6 +92,7 @@ def fit_single(
         z_range_nm: depths searched; those of the PSF if None.
         z_starts_nm: (s,) depths to begin with; chosen by the shape of the PSF if None.
         start_nm: (n, 2 or 3) x, y[, z] to begin with, in place of moments and depths.
+        origin_nm: (n, 2) places (x, y) of the windows' outer corners in the field, for a PSF that varies there; its middle if None.
         shared_background: one background for all planes.
         tries: how many of the starts, the likeliest first, are followed; the best end is kept.
         reach_px: how far x and y may lie from the middle of the window; to its border if None.
@@ -105,14 +107,14 @@ def fit_single(
         raise ValueError(f"windows of shape {tuple(photons.shape)}; expected (n, {psf.planes}, h, w) for this PSF")
     third: Third | None = "width" if free_width else "depth" if (psf.settings.tells_depth if depth is None else depth) else None
     noise = Noise(excess, noise_variance)
-    drawing, windows = Drawing(psf, third, photons), Windows.of(photons, noise)
+    drawing, windows = Drawing(psf, third, photons, origin_nm), Windows.of(photons, noise)
     z_range = z_range_nm or psf.z_range_nm or DEPTHS_NM
     depths = torch.zeros(1)
     if third == "depth":
         depths = depth_starts(drawing.psf, z_range) if z_starts_nm is None else z_starts_nm
     places = None if start_nm is None else _given(drawing, start_nm.to(photons.device), depths)
     parts = [
-        _starts(drawing, photons[some], depths.to(photons), None if places is None else places[some], shared_background)
+        _starts(drawing, photons[some], some, depths.to(photons), None if places is None else places[some], shared_background)
         for some in _slices(photons)
     ]
     starts = torch.cat(parts)
@@ -144,13 +146,14 @@ def _with_third(drawing: Drawing, lateral: Tensor, depths: Tensor) -> Tensor:
     return torch.cat((lateral, third.to(lateral)[None, :, None].expand(len(lateral), -1, -1)), 2)
 
 
-def _starts(drawing: Drawing, photons: Tensor, depths: Tensor, places: Tensor | None, shared: bool) -> Tensor:
+def _starts(drawing: Drawing, photons: Tensor, some: slice, depths: Tensor, places: Tensor | None, shared: bool) -> Tensor:
     """Make start values (n, s, p): coordinates by moments unless they are given, photons and background by least squares."""
     if places is None:
         places = _with_third(drawing, by_moments(drawing.psf, photons, depths).double(), depths)
+    which = torch.arange(some.start, some.start + len(photons), device=photons.device)
     starts = []
     for at in places.unbind(1):
-        bright, level = by_least_squares(drawing.fractions(at, (photons.shape[2], photons.shape[3])), photons, shared)
+        bright, level = by_least_squares(drawing.fractions(which, at, (photons.shape[2], photons.shape[3])), photons, shared)
         starts.append(torch.cat((at, bright[:, None].double(), level.double()), 1))
     return torch.stack(starts, 1)
 
@@ -245,7 +248,7 @@ def _agreement(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor, is
     counts = windows.counts[which]
     dark = windows.dark[which] if len(windows.dark) > 1 else windows.dark
     k = drawing.n_coordinates
-    shape = drawing.fractions(at, windows.shape_px)
+    shape = drawing.fractions(which, at, windows.shape_px)
     light = at[:, k, None, None, None] * shape + at[:, k + 1 :, None, None]
     mean = (windows.gain * light.to(counts) + dark).clamp(min=1e-6)
     there = ~torch.isnan(counts)

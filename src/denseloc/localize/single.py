@@ -91,7 +91,7 @@ class Single(Localizer):
     def finds_depth(self) -> bool:
         """Whether z is found."""
         told: PSFSettings | None = self.settings.psf
-        return told is not None and type(told).tells_depth and not self.settings.free_width
+        return told is not None and told.tells_depth and not self.settings.free_width
 
     @property
     def _reach(self) -> int:
@@ -144,6 +144,7 @@ class Single(Localizer):
         variance = self.conditions.noise_variance if frames.variance is None else frames.variance
         if isinstance(variance, Tensor):
             variance = windows(variance.expand(frames.photons.shape), peaks, size, fill=0.0)
+        corner = peaks[:, 1:] - size // 2 + torch.tensor(frames.origin_px, device=peaks.device)
         fits = fit_single(
             psf,
             windows(frames.photons, peaks, size),
@@ -153,8 +154,8 @@ class Single(Localizer):
             free_width=self.settings.free_width,
             z_range_nm=self._z_range(psf),
             reach_px=self._reach + 0.5,
+            origin_nm=corner.flip(1) * torch.tensor(frames.pixel_size_nm[::-1], device=peaks.device),
         )
-        corner = peaks[:, 1:] - size // 2 + torch.tensor(frames.origin_px, device=peaks.device)
         good = fits.converged & (fits.p_value >= self.settings.least_p_value)
         return _to_localizations(fits, peaks[:, 0] + frames.first_frame, corner, good, frames.pixel_size_nm)
 
