@@ -26,13 +26,16 @@ class Microscope(nn.Module):
         self.camera = camera
         self.grid = grid
 
-    def expected(self, emitters: Emitters, background: Tensor, scale: Tensor | None = None) -> Tensor:
+    def expected(
+        self, emitters: Emitters, background: Tensor, scale: Tensor | None = None, origin_nm: Tensor | None = None
+    ) -> Tensor:
         """Form the noise-free frames.
 
         Args:
             emitters: any order; frames 0 .. n-1. Differentiable in positions and photons.
             background: (n, planes or 1, rows, columns) photons per pixel.
             scale: (emitters,) factor on the widths of the PSF, or None.
+            origin_nm: (emitters, 2) place (x, y) of the grid's outer corner in the field, for a PSF that varies there; its corner if None.
 
         Returns:
             (n, planes, rows, columns) expected photons.
@@ -51,6 +54,7 @@ class Microscope(nn.Module):
         x, y = emitters.x_nm / x_nm - 0.5, emitters.y_nm / y_nm - 0.5
         column, row = x.detach().round().long(), y.detach().round().long()
         place = torch.stack((emitters.x_nm, emitters.y_nm), -1) if self.psf.varies_in_field else None
+        place = place if place is None or origin_nm is None else place + origin_nm
         patches = self.psf(torch.stack((x - column, y - row), -1), emitters.z_nm, scale, place)
         patches = patches * emitters.photons[:, None, None, None]
         if torch.is_grad_enabled() or patches.device.type != "cpu":

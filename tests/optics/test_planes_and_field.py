@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from denseloc.camera import IdealSettings
 from denseloc.data import Emitters, Grid
+from denseloc.experiment import Experiment
 from denseloc.fit import crlb, fit_single
 from denseloc.microscope import Microscope
 from denseloc.optics import FieldSettings, GaussianSettings, PlanesSettings, PupilSettings
@@ -172,3 +173,31 @@ def test_fits_and_bounds_know_the_place() -> None:
     assert float(best.x_nm[0, 0]) == pytest.approx(float(fits.crlb("x_nm")[0]), rel=0.02)
     astray = fit_single(psf, cut, z_range_nm=(-500, 500))
     assert ((astray["x_nm"] + origin[:, 0] - e.x_nm).abs() > 3).any()
+
+
+def test_training_sees_the_whole_field() -> None:
+    maps = np.zeros((6, 2, 2), np.float32)
+    maps[5, :, 1] = 80.0
+    document = Experiment.from_json(
+        {
+            "pixel_size_nm": 100,
+            "psf": over_field(maps).model_dump(),
+            "camera": {"kind": "ideal"},
+            "specimen": {
+                "density_per_um2": 0.5,
+                "z_nm": [250, 250],
+                "photons": {"kind": "constant", "photons": 1000},
+                "background": {"kind": "uniform", "photons": [1, 1]},
+            },
+            "localizer": {"kind": "decode", "preset": "tiny"},
+            "training": {"patch_px": 32},
+        }
+    )
+    simulator = document.build_simulator(document.build_localizer())
+    origins = simulator._origins(200, torch.Generator().manual_seed(0))
+    assert origins is not None
+    assert origins.min() >= 0
+    assert (origins.amax(0) <= torch.tensor([12000.0 - 3200, 8000.0 - 3200])).all()
+    assert (origins.amax(0) > 0.9 * torch.tensor([12000.0 - 3200, 8000.0 - 3200])).all()
+    batch = simulator.draw(4, torch.Generator().manual_seed(1))
+    assert torch.isfinite(batch.photons).all()

@@ -73,9 +73,11 @@ class PSF(nn.Module, ABC):
         pixel_size_nm: (y, x).
         z_range_nm: depths between which the PSF is known, or None for a PSF without depth.
         varies_in_field: whether the image depends on the place in the field.
+        field_nm: (y, x) size of the field in which it is known how it varies, or None.
     """
 
     varies_in_field: bool = False
+    field_nm: tuple[float, float] | None = None
     planes: int = 1
     z_range_nm: tuple[float, float] | None = None
 

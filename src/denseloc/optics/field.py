@@ -93,6 +93,7 @@ class FieldPSF(PSF):
         self.pupil: PupilPSF = settings.pupil.model_copy(update={"zernike_nm": whole, "roi_px": self.roi_px}).build(pixel_size_nm)
         self.zernike_maps_nm = nn.Parameter(torch.from_numpy(settings.zernike_maps_nm.copy()))
         self.z_range_nm = self.pupil.z_range_nm
+        self.field_nm = settings.field_nm
 
     def forward(self, offset_px: Tensor, z_nm: Tensor, scale: Tensor | None = None, place_nm: Tensor | None = None) -> Tensor:
         """Draw emitters; arguments and result as for every PSF."""

@@ -72,7 +72,7 @@ class PlanesSettings(PSFSettings):
         ],
     )
     centre_nm: tuple[float, float] = Field(
-        (0.0, 0.0), description="place (x, y) in the field about which the planes are turned and stretched"
+        (0.0, 0.0), description="place (x, y) about which the planes are turned and stretched: the middle of the field"
     )
 
     @model_validator(mode="after")
@@ -120,6 +120,8 @@ class PlanesPSF(PSF):
         self.transmission = nn.Parameter(torch.tensor([plane.transmission for plane in settings.plane]))
         self.affine = nn.Parameter(torch.tensor([plane.affine for plane in settings.plane]))
         self.register_buffer("centre_nm", torch.tensor(settings.centre_nm), persistent=False)
+        fields = [part.field_nm for part in built if part.field_nm is not None]
+        self.field_nm = fields[0] if fields else (2 * settings.centre_nm[1], 2 * settings.centre_nm[0])
         known = [part.z_range_nm for part in built if part.z_range_nm is not None]
         self.z_range_nm = (max(low for low, _ in known), min(high for _, high in known)) if known else None
 

@@ -51,7 +51,11 @@ class Simulator:
         background = self.specimen.draw_background(t, generator, n_movies=b)
         low, high = (torch.tensor(v).log() for v in self.psf_scale)
         scale = torch.exp(low + (high - low) * torch.rand(b, generator=generator, device=generator.device))
-        expected = self.microscope.expected(emitters, background, scale[emitters.frame // t] if low < high else None)
+        window = emitters.frame // t
+        origin = self._origins(b, generator)
+        expected = self.microscope.expected(
+            emitters, background, scale[window] if low < high else None, None if origin is None else origin[window]
+        )
         photons, excess, variance = self._record(expected, b, generator)
         level = background.unflatten(0, (b, t)).flatten(1).mean(1)
         noise = torch.exp(self.told_error * torch.randn(2, b, generator=generator, device=generator.device))
@@ -62,6 +66,15 @@ class Simulator:
         absent = torch.rand(b, generator=generator, device=generator.device) < self.lone_fraction
         middle = background.unflatten(0, (b, t))[:, 1:-1].flatten(0, 1)
         return Batch(photons.unflatten(0, (b, t)), conditions, inner, middle, absent)
+
+    def _origins(self, b: int, generator: torch.Generator) -> Tensor | None:
+        """Draw the places (b, 2) x, y of the windows in the field, where the PSF varies there."""
+        field = self.microscope.psf.field_nm
+        if field is None:
+            return None
+        (height, width), (y_nm, x_nm) = field, self.microscope.grid.size_nm
+        room = torch.tensor([max(0.0, width - x_nm), max(0.0, height - y_nm)], device=generator.device)
+        return room * torch.rand(b, 2, generator=generator, device=generator.device)
 
     def _record(self, expected: Tensor, b: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Expose the frames: photons as the camera tells them, and the camera's excess and noise variance (b,)."""
