@@ -185,6 +185,12 @@ def headlines(folder: Path = RESULTS) -> str:
     return markdown_table(ROW_KEYS, [row for words in HEADLINES for row in rows if words in row[0]])
 
 
+def inspection(folder: Path = RESULTS) -> str:
+    """Lay out what the inspection of simulated movies found, by seed."""
+    rows = [row for row in measured(folder) if ", movie " in row[0]]
+    return markdown_table(("what", "result", "seed"), [(row[0], row[1], row[4]) for row in rows])
+
+
 WHOLE: dict[str, Callable[[], str]] = {
     "docs/experiment.md": document_page.page,
     "docs/experiment.schema.json": document_page.schema_text,
@@ -192,6 +198,7 @@ WHOLE: dict[str, Callable[[], str]] = {
 BLOCKS: dict[str, tuple[Callable[[], str], ...]] = {
     "README.md": (methods, formats, headlines),
     "docs/design.md": (presets,),
+    "docs/inspect.md": (inspection,),
     "docs/measured.md": (benchmarks,),
     "docs/python.md": (verbs,),
     "docs/formats.md": (movies, tables, psf_files, columns, conventions),

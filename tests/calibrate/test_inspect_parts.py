@@ -7,12 +7,15 @@ import pytest
 
 from denseloc.calibrate.blinking import fit_lifetime, measure_lifetime
 from denseloc.calibrate.cameras import KNOWN_CAMERAS, find_camera, read_known_cameras
+from denseloc.calibrate.conditions import estimate_conditions
+from denseloc.calibrate.depth import check_depth_psf, measure_depths
 from denseloc.calibrate.excess import noise_skewness
 from denseloc.calibrate.light import background_in_time, darkest_gamma, fit_photon_law
 from denseloc.calibrate.series import camera_maps, measure_level
 from denseloc.data import movie_from_array
 from denseloc.errors import CalibrationError, CameraError, DocumentError
 from denseloc.experiment import Experiment
+from denseloc.verbs.inspection_facts import Fact, unsure_of_excess
 
 
 def blinking(lifetime, frames=300, side=48, density=0.4, seed=1, kind="exponential"):
@@ -71,7 +74,7 @@ def test_photon_law_sees_below_its_cut(family):
     rng = np.random.default_rng(3)
     photons = rng.gamma(4, 250, 900) if family == "gamma" else 1000 * np.exp(0.6 * rng.normal(size=900) - 0.18)
     sd = 500 if family == "gamma" else 1000 * np.sqrt(np.expm1(0.36))
-    found = fit_photon_law(photons[photons > 500], repeats=15)
+    found = fit_photon_law(photons[photons > 500], repeats=6)
     assert found is not None
     assert found.family == family
     assert found.mean.value == pytest.approx(1000, rel=0.1)
@@ -119,6 +122,15 @@ def test_maps_of_a_camera():
     assert np.corrcoef(maps.gain.ravel(), true.ravel())[0, 1] > 0.4
     assert np.abs(maps.gain - true).mean() < np.abs(true - 2).mean()
     assert maps.pixel_maps().shape == (3, 40, 30)
+
+
+def test_intervals_of_series_know_of_rounding_and_of_lamps():
+    true = np.full((40, 30), 2.0)
+    dark = measure_level(series(0, true, offset=100.2, read=0.3), "dark")
+    span = camera_maps(dark, [measure_level(series(200, true, seed=3), "bright")])
+    assert span.offset_span.low < 100.2 < span.offset_span.high, "whole counts move the mean of quiet pixels"
+    assert span.gain_span is not None
+    assert span.gain_span.high / span.gain_span.value > 1.005
 
 
 def test_even_pixels_are_not_told_apart_by_chance():
@@ -197,3 +209,72 @@ def test_cameras_of_the_user():
         read_known_cameras({"camera": [{**mine, "gain": 2}]}, "c.toml")
     with pytest.raises(DocumentError, match="electrons_per_count"):
         read_known_cameras({"camera": [{**mine, "electrons_per_count": -1}]}, "c.toml")
+
+
+# -------------------------------------------------------------------------------------------------------------------------- depth
+
+ASTIGMATIC = {"kind": "astigmatic", "width_nm": 130, "focus_a_nm": -200, "focus_b_nm": 200, "depth_nm": 400, "roi_px": 15}
+
+
+def depth_document(psf):
+    return {
+        "pixel_size_nm": 100,
+        "psf": psf,
+        "camera": {"kind": "scmos", "offset_counts": 0, "electrons_per_count": 1, "read_noise_electrons": 0.1},
+        "specimen": {
+            "density_per_um2": 0.1,
+            "z_nm": [-300, 300],
+            "photons": {"kind": "uniform", "low": 4000, "high": 6000},
+            "background": {"kind": "uniform", "photons": 10},
+            "blinking": {"kind": "none"},
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def simulate_depths():
+    import torch
+
+    document = Experiment.from_json(depth_document(ASTIGMATIC))
+    generator = torch.Generator().manual_seed(2)
+    microscope, specimen = document.build_microscope((48, 48)), document.build_specimen((48, 48))
+    emitters, background = specimen.draw(100, generator), specimen.draw_background(1, generator)
+    with torch.no_grad():
+        photons = microscope.sample(emitters, background.expand(100, -1, -1, -1), generator)[:, 0].numpy()
+    return document.psf.build((100, 100)), photons.astype(np.float32)
+
+
+def test_depths_of_isolated_spots(simulate_depths):
+    psf, photons = simulate_depths
+    found = measure_depths(psf, photons, 1.6)
+    assert found is not None
+    assert len(found.z_nm) > 60
+    assert found.low.value == pytest.approx(-270, abs=45), "5 % of an even spread over -300 .. 300 nm"
+    assert found.middle.value == pytest.approx(0, abs=70)
+    assert found.high.value == pytest.approx(270, abs=45)
+    assert all(span.low <= span.value <= span.high for span in (found.low, found.middle, found.high))
+    assert found.crlb_nm < 40
+
+
+def test_no_depth_without_spots_or_from_a_flat_psf(simulate_depths):
+    psf, photons = simulate_depths
+    assert measure_depths(psf, np.random.default_rng(0).poisson(20, photons.shape).astype(np.float32), 1.6) is None
+    flat = Experiment.from_json(depth_document({"kind": "gaussian", "width_nm": 130, "roi_px": 11})).psf.build((100, 100))
+    with pytest.raises(CalibrationError, match="tells no depth"):
+        check_depth_psf(flat)
+
+
+# -------------------------------------------------------------------------------------------------------------------------- facts
+
+
+def test_intervals_grow_where_the_excess_is_assumed():
+    found = estimate_conditions(movie_from_array(blinking(2.0, frames=40)), pixel_size_nm=100)
+    wide = unsure_of_excess(found)
+    assert found.excess.source == "assumed"
+    assert wide.counts_per_photon.low == pytest.approx(found.counts_per_photon.low / 2)
+    assert wide.counts_per_photon.high == found.counts_per_photon.high
+    assert (wide.photons.low, wide.photons.high) == (found.photons.low, 2 * found.photons.high)
+
+
+def test_an_interval_without_end_is_plain_json():
+    assert Fact("lifetime", 30.0, 20.0, float("inf"), "frames", "s").to_json()["high"] is None

@@ -96,6 +96,12 @@ KNOWN_CAMERAS: tuple[KnownCamera, ...] = (
         source="Photometrics, data sheet of the Evolve 512; electrons per count depend on the gain state",
     ),
     KnownCamera(
+        name="Andor Neo",
+        patterns=("DC-152Q",),
+        kind="scmos",
+        source="Andor, product code of the Neo; electrons per count and read noise depend on the mode",
+    ),
+    KnownCamera(
         name="Andor Zyla",
         patterns=("Zyla",),
         kind="scmos",

@@ -254,14 +254,25 @@ def _measure(sample: Sample, camera: _Camera, optics: _Optics, spectrum: Spectru
     level = background_map(photons, noise)
     grain = 1 / slope if sample.quantization else 0.0
     width = optics.width.value
-    law = fit_pixel_law(photons, width, noise, power, grain)
+    law = _fit_law(photons, width, noise, power, grain)
     vague = _is_vague(law, noise, width)
     if vague or abs(law.power_misfit) > MISFIT:  # what stands still is taken for molecules: take the uneven background away first
-        flat = fit_pixel_law(photons - level + level.mean(), width, noise, power, grain)
+        flat = _fit_law(photons - level + level.mean(), width, noise, power, grain)
         flat = replace(flat, background=flat.background + float(np.median(level) - level.mean()))
         clearer = vague and not _is_vague(flat, noise, width)
         law = flat if clearer or abs(flat.power_misfit) < abs(law.power_misfit) else law
     return _State(camera, transfer, excess, measured, photons, level, law, power, width)
+
+
+def _fit_law(photons: np.ndarray, width_px: float, noise_variance: float, power: float, grain: float) -> PixelLaw:
+    """Fit the law of the pixels; from beside again where the search ended among emitters brighter than any pixel allows."""
+    law = fit_pixel_law(photons, width_px, noise_variance, power, grain)
+    brightest = 4 * np.pi * width_px**2 * max(float(photons.max()), 1.0)  # twice what a Gaussian with this peak holds
+    for more in (0.01, 0.03, 0.1):  # read noise that nobody would see
+        if law.photons <= brightest:
+            break
+        law = fit_pixel_law(photons, width_px, noise_variance + more, power, grain)
+    return law
 
 
 def _is_vague(law: PixelLaw, noise_variance: float, width_px: float) -> bool:

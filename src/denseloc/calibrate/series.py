@@ -25,6 +25,8 @@ LEAST_FRAMES = 20
 BLOCK_PIXELS = 1 << 23
 LEAST_LIGHT = 3.0
 """Light of a bright series in standard deviations of the dark noise."""
+NOT_STRAIGHT = 0.005
+"""Relative error that the gain keeps however many frames there are: neither sensors nor lamps are straight and still to better than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,8 @@ class CameraMaps:
         offset: (rows, columns) counts.
         variance: (rows, columns) counts^2 in the dark.
         gain: (rows, columns) counts^2 of variance per count of light, or None without bright series.
-        offset_span, variance_span: medians over the pixels, with their 95 % interval.
+        offset_span, variance_span: medians over the pixels, with their 95 % interval; where the noise is too small to smear the steps of whole
+            counts, the offset's interval holds what rounding may do.
         gain_span: mean over the pixels without outliers; single gains are skewed by chance, so that their median is too low.
         raw_scatter: relative scatter of the gains that is real, chance taken away; 0 without bright series.
     """
@@ -77,7 +80,7 @@ def measure_level(movie: Movie, what: str) -> Level:
         what: "dark" or "bright", for messages.
 
     Raises:
-        CalibrationError: too few frames, or all frames alike.
+        CalibrationError: too few frames, values that are not finite, or all frames alike.
     """
     if movie.n_frames < LEAST_FRAMES:
         raise CalibrationError(f"{what} series {movie.name}: {movie.n_frames} frames, expected {LEAST_FRAMES} or more; record more")
@@ -85,6 +88,10 @@ def measure_level(movie: Movie, what: str) -> Level:
     total, squares, before, highest = np.zeros((rows, columns)), np.zeros((rows, columns)), None, -np.inf
     for block in movie.blocks(max(1, BLOCK_PIXELS // (rows * columns))):
         counts = block.counts[:, 0].astype(np.float64)
+        if not np.isfinite(counts).all():
+            raise CalibrationError(
+                f"{what} series {movie.name} holds values that are not finite, expected counts; export it again without them"
+            )
         total += counts.sum(0)
         highest = max(highest, float(counts.max()))
         chain = counts if before is None else np.concatenate([before[None], counts])
@@ -111,7 +118,9 @@ def camera_maps(dark: Level, bright: Sequence[Level] = ()) -> CameraMaps:
     for level in bright:
         _check_bright(dark, level)
     variance = np.maximum(dark.variance, 1e-3)
-    offset_span, variance_span = (_median_span(values) for values in (dark.mean, variance))
+    variance_span = _median_span(variance)
+    rounding = float(np.exp(-2 * np.pi**2 * max(variance_span.value - 1 / 12, 0.0)) / np.pi)
+    offset_span = _wider(_median_span(dark.mean), float(np.hypot(rounding, 1 / dark.frames)))  # means come in steps of 1 / frames
     if not bright:
         return CameraMaps(dark.mean, variance, None, offset_span, variance_span, None)
     light = np.stack([level.mean - dark.mean for level in bright])
@@ -119,6 +128,7 @@ def camera_maps(dark: Level, bright: Sequence[Level] = ()) -> CameraMaps:
     gain = (light * np.stack([level.variance - dark.variance for level in bright])).sum(0) / np.maximum(power, 1e-9)
     span = _mean_span(gain[power > 0])
     middle = span.value
+    span = _wider(span, NOT_STRAIGHT * abs(middle))
     if middle <= 0:
         raise CalibrationError("the noise of the bright series does not grow with the light; give raw frames of even, still light")
     # a variance of n frames by differences of neighbours scatters by sqrt(3 / n)
@@ -150,6 +160,12 @@ def _median_span(values: np.ndarray) -> Span:
     low, middle, high = np.quantile(values, [0.16, 0.5, 0.84])
     error = 2 * 1.25 * float(high - low) / 2 / np.sqrt(values.size)
     return Span(float(middle), float(middle) - error, float(middle) + error)
+
+
+def _wider(span: Span, error: float) -> Span:
+    """Add an independent error to the interval."""
+    half = float(np.hypot((span.high - span.low) / 2, error))
+    return Span(span.value, span.value - half, span.value + half)
 
 
 def _mean_span(values: np.ndarray) -> Span:

@@ -10,15 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..calibrate.blinking import Lifetime, measure_lifetime
 from ..calibrate.cameras import KNOWN_CAMERAS, KnownCamera, find_camera, read_known_cameras
 from ..calibrate.conditions import Conditions, Estimate, estimate_conditions
+from ..calibrate.depth import check_depth_psf
 from ..calibrate.excess import Skewness, noise_skewness
-from ..calibrate.light import BackgroundInTime, DarkestGamma, PhotonFit, background_in_time, darkest_gamma, fit_photon_law
-from ..calibrate.photon_transfer import Span
 from ..calibrate.sampling import take_sample
 from ..calibrate.series import CameraMaps, camera_maps, measure_level
-from ..calibrate.spots import fit_spots
 from ..camera import Camera
 from ..data import Movie
 from ..errors import CalibrationError, OutputError
@@ -26,37 +23,23 @@ from ..experiment import read_document
 from ..files import check_writable
 from ..formats import open_movie
 from ..formats.camera_tags import Proposal, camera_tags, texts
+from ..formats.psf_files import read_psf
+from ..optics import PSF
 from ..units import PixelSize, pixel_size_pair
 from .inspection_contradictions import contradictions
 from .inspection_document import draft, write_document
+from .inspection_facts import MULTIPLIED_SLOPE, Fact, Light, facts, unsure_of_excess
+from .inspection_page import write_inspection_page
 
 LEAST_SIDE_PX = 8
-FIT_FRAMES = 120
+LEAST_FRAMES = 2
 EXCESS_NOTE = (
     "the noise does not show whether electrons are multiplied; for an EMCCD give --camera with its em_gain, else photons read half"
 )
-DARKEST_SOURCE = "gamma law of the darkest 10 % of the pixels"
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One value with the ends of its 95 % interval (equal where none is known), its unit and where it comes from."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    unit: str
-    source: str
-
-    @staticmethod
-    def of(name: str, span: Span | Estimate, unit: str, source: str) -> Fact:
-        """Make a fact of a value with an interval."""
-        return Fact(name, float(span.value), float(span.low), float(span.high), unit, source)
-
-    def __str__(self) -> str:
-        between = "" if self.low == self.high else f" ({self.low:.4g} to {self.high:.4g})"
-        return f"{f'{self.value:.4g} {self.unit}'.strip()}{between}; {self.source}"
+STEEP_NOTE = (
+    "the camera is taken to multiply electrons, as no other has so few electrons in a count; if yours does not, give --camera, else photons "
+    "read double"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +57,7 @@ class Inspection:
         conditions: the estimates, with the camera as far as it was given.
         maps: from dark and bright series, if there were any.
         document: the experiment, ready to train for; None where the movie shows too little, which a note says then.
+        page: the report that was written, or None.
     """
 
     movie: str
@@ -86,6 +70,7 @@ class Inspection:
     conditions: Conditions
     maps: CameraMaps | None
     document: dict[str, Any] | None
+    page: Path | None = None
 
     def fact(self, name: str) -> Fact:
         """Find a fact by its name.
@@ -109,7 +94,7 @@ class Inspection:
         return {
             "movie": self.movie,
             "pixel_size_nm": list(self.pixel_size_nm),
-            "facts": [asdict(fact) for fact in self.facts],
+            "facts": [fact.to_json() for fact in self.facts],
             "proposals": [asdict(proposal) for proposal in self.proposals],
             "known_camera": None if self.known_camera is None else self.known_camera.model_dump(mode="json", exclude_none=True),
             "contradictions": list(self.contradictions),
@@ -118,8 +103,8 @@ class Inspection:
         }
 
 
-def _missing(name: str, facts: Sequence[Fact]) -> Any:
-    raise KeyError(f"no fact '{name}'; known: {', '.join(fact.name for fact in facts)}")
+def _missing(name: str, known: Sequence[Fact]) -> Any:
+    raise KeyError(f"no fact '{name}'; known: {', '.join(fact.name for fact in known)}")
 
 
 def said_by_table(camera: KnownCamera) -> str:
@@ -141,11 +126,13 @@ def inspect(
     camera: Camera | None = None,
     dark: Movie | Path | str | None = None,
     bright: Sequence[Movie | Path | str] = (),
+    psf: Path | str | None = None,
     cameras: Path | str | None = None,
     out: Path | str | None = None,
+    report: Path | str | bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Inspection:
-    """Say what a movie was taken under, each value with an interval and its source, and write a document for it.
+    """Say what a movie was taken under, each value with an interval and its source; write a document for it and a page to look at.
 
     Args:
         movie: the movie or its file.
@@ -153,54 +140,110 @@ def inspect(
         camera: the camera where it is known; what it says is taken, and compared with the counts.
         dark: frames without light of the same region, or their file.
         bright: frames of even light of the same region, one level each, or their files; needs ``dark``.
+        psf: file of a calibrated PSF of one plane; the depths of isolated spots are found with it, and the document names it.
         cameras: TOML file with cameras that are looked at before those of the table.
         out: experiment document to write, ending in .toml; maps of the camera stand beside it.
+        report: page to write; True writes ``OUT.report.html`` beside a document ``OUT.toml``, False none.
         progress: told what is going on.
 
     Raises:
         MovieError: a movie cannot be read.
-        CalibrationError: frames too small, no pixel size, or series that are none.
+        CalibrationError: frames too small or too few, no pixel size, series that are none, or a PSF that tells no depth.
         CameraError, DocumentError: the file of cameras has a mistake.
-        OutputError: the document cannot be written.
+        OutputError: the document or the page cannot be written.
     """
-    if out is not None:
-        _check_out(out)
+    page = _page(out, report)
     table = (*(read_known_cameras(read_document(cameras), str(cameras)) if cameras else ()), *KNOWN_CAMERAS)
     opened = _opened(movie)
     size = _pixel_size(opened, pixel_size_nm)
+    optics = None if psf is None else _optics(psf, size)
     maps = _maps(opened, dark, bright, progress)
     progress("measuring camera and conditions")
     alone = estimate_conditions(opened, pixel_size_nm=size)
     skewness = _skewness(opened, alone, maps, size)
-    conditions = _conditions(opened, size, camera, maps, alone, skewness)
+    conditions = unsure_of_excess(_conditions(opened, size, camera, maps, alone, skewness))
     progress("measuring molecules and background")
-    light = _Light.of(opened, conditions, size)
+    light = Light.of(opened, conditions, size, optics)
     proposals, known = camera_tags(opened), find_camera(texts(opened), table)
-    document, problem = draft(opened, size, conditions, camera, maps, light.lifetime, light.law)
-    notes = (*conditions.notes, *light.notes(), *((problem,) if problem else ()))
+    document, problem = draft(opened, size, conditions, camera, maps, light, None if psf is None else Path(psf))
     found = Inspection(
         opened.name,
         size,
-        tuple(_facts(conditions, alone, skewness, maps, light)),
+        tuple(facts(conditions, alone, skewness, maps, light)),
         proposals,
         known,
         tuple(contradictions(alone, skewness, proposals, known, camera, maps)),
-        notes,
+        (*conditions.notes, *light.notes(), *((problem,) if problem else ())),
         conditions,
         maps,
         document,
+        page,
     )
     if out is not None:
         if document is None:
-            raise CalibrationError(f"{opened.name}: no document can be written: {problem}")
-        write_document(Path(out), document, found.lines(), maps)
+            raise CalibrationError(
+                f"{opened.name}: no document can be written: {problem}; '--report PAGE' alone shows what was seen"
+            )
+        write_document(Path(out), document, found.lines(), maps, optics)
+    if page is not None:
+        progress("writing the report")
+        _write_page(page, found, opened, light)
     return found
 
 
-def _check_out(out: Path | str) -> None:
-    if Path(out).suffix.lower() != ".toml":
+def _write_page(page: Path, found: Inspection, movie: Movie, light: Light) -> None:
+    said = [
+        (_quantity(p), f"{p.value:g} {p.unit}".strip() if isinstance(p.value, float) else p.value, p.where) for p in found.proposals
+    ]
+    if found.known_camera is not None:
+        said.append(("table of cameras", said_by_table(found.known_camera), "the name of the camera in the metadata"))
+    write_inspection_page(
+        page,
+        movie,
+        found.pixel_size_nm,
+        found.conditions,
+        light,
+        found.maps,
+        found.facts,
+        said,
+        found.contradictions,
+        found.notes,
+        found.document,
+    )
+
+
+def _quantity(proposal: Proposal) -> str:
+    return proposal.quantity.removesuffix(f"_{proposal.unit}").replace("_", " ") if proposal.unit != "counts" else "offset"
+
+
+def _page(out: Path | str | None, report: Path | str | bool) -> Path | None:
+    """Check what is to be written and give the path of the page."""
+    if out is not None and Path(out).suffix.lower() != ".toml":
         raise OutputError(f"document {Path(out).name}: expected a name that ends in .toml; rename it")
-    check_writable(out)
+    page = (
+        Path(report)
+        if isinstance(report, (str, Path))
+        else Path(out).with_suffix(".report.html")
+        if report and out is not None
+        else None
+    )
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"page {page.name}: expected a name that ends in .html; rename it")
+    for path in (out, page):
+        if path is not None:
+            check_writable(path)
+    return page
+
+
+def _optics(psf: Path | str, size: PixelSize) -> PSF:
+    """Read the PSF for the pixels of the movie.
+
+    Raises:
+        CalibrationError: no PSF, or one from which depth cannot be had.
+    """
+    built = read_psf(psf, pixel_size_nm=size).section.build(size)
+    check_depth_psf(built)
+    return built
 
 
 def _opened(movie: Movie | Path | str) -> Movie:
@@ -212,6 +255,11 @@ def _pixel_size(movie: Movie, given: float | tuple[float, float] | None) -> Pixe
     if min(rows, columns) < LEAST_SIDE_PX:
         raise CalibrationError(
             f"frames of {rows} x {columns} px; expected at least {LEAST_SIDE_PX} x {LEAST_SIDE_PX}: give a larger region"
+        )
+    if movie.n_frames < LEAST_FRAMES:
+        raise CalibrationError(
+            f"{movie.name} has {movie.n_frames} frame, expected {LEAST_FRAMES} or more: what changes from frame to frame shows the camera; "
+            "give the whole movie"
         )
     size = given if given is not None else movie.pixel_size_nm
     if size is None:
@@ -242,10 +290,12 @@ def _maps(
 
 def _skewness(movie: Movie, alone: Conditions, maps: CameraMaps | None, size: PixelSize) -> Skewness | None:
     """Look at the skewness of the noise where its slope against the light was measured."""
-    slope = alone.counts_per_photon.value * alone.excess.value if alone.counts_per_photon.source == "measured" else None
-    if maps is not None and maps.gain_span is not None:
-        slope = maps.gain_span.value
-    return None if slope is None else noise_skewness(take_sample(movie).counts, alone.width_nm.value / _side(size), slope)
+    slope = _slope(alone, maps)
+    return (
+        noise_skewness(take_sample(movie).counts, alone.width_nm.value / float(np.sqrt(size[0] * size[1])), slope)
+        if slope
+        else None
+    )
 
 
 def _conditions(
@@ -264,25 +314,40 @@ def _conditions(
         }
         return estimate_conditions(movie, pixel_size_nm=size, **known)  # type: ignore[arg-type]
     excess = skewness.excess if skewness is not None else None
-    if excess is not None:
-        known["excess"] = excess
+    steep = excess is None and _slope(alone, maps) >= MULTIPLIED_SLOPE
+    factor = 2.0 if steep else excess or 1.0
+    if steep or excess is not None:
+        known["excess"] = factor
     if maps is not None:
         known["offset_counts"] = maps.offset_span.value
         if maps.gain_span is not None:
-            gain = maps.gain_span.value / (excess or 1.0)
-            known |= {"counts_per_photon": gain, "noise_variance": maps.variance_span.value / gain**2, "excess": excess or 1.0}
+            gain = maps.gain_span.value / factor
+            known |= {"counts_per_photon": gain, "noise_variance": maps.variance_span.value / gain**2, "excess": factor}
     if not known:
         return alone
     found = estimate_conditions(movie, pixel_size_nm=size, **known)  # type: ignore[arg-type]
     if maps is not None:
-        found = _with_series(found, maps, excess or 1.0)
-    if excess is not None:
-        way = "from the skewness of the noise"
-        notes = tuple(note for note in found.notes if "excess noise" not in note)
-        found = replace(found, excess=Estimate(excess, excess, excess, "", "measured", way), notes=notes)
-    elif "excess" in known:
-        found = replace(found, excess=replace(alone.excess), notes=(*found.notes, EXCESS_NOTE))
-    return found
+        found = _with_series(found, maps, factor)
+    return _with_excess(found, excess, factor) if "excess" in known else found
+
+
+def _slope(alone: Conditions, maps: CameraMaps | None) -> float:
+    """Give the variance per count of light, of the bright series or else of the movie; 0 where neither shows it."""
+    if maps is not None and maps.gain_span is not None:
+        return maps.gain_span.value
+    return alone.counts_per_photon.value * alone.excess.value if alone.counts_per_photon.source == "measured" else 0.0
+
+
+def _with_excess(found: Conditions, seen: float | None, taken: float) -> Conditions:
+    """Say of the excess noise whether it was seen or only taken to be so."""
+    notes = tuple(note for note in found.notes if "excess noise" not in note and "electron multiplying" not in note)
+    if seen is not None:
+        entry = Estimate(seen, seen, seen, "", "measured", "from the skewness of the noise")
+        return replace(found, excess=entry, notes=notes)
+    way = "from the many counts of a photon" if taken == 2.0 else ""
+    return replace(
+        found, excess=Estimate(taken, 1.0, 2.0, "", "assumed", way), notes=(*notes, STEEP_NOTE if taken == 2.0 else EXCESS_NOTE)
+    )
 
 
 def _with_series(found: Conditions, maps: CameraMaps, excess: float) -> Conditions:
@@ -290,101 +355,11 @@ def _with_series(found: Conditions, maps: CameraMaps, excess: float) -> Conditio
     o, v, g = maps.offset_span, maps.variance_span, maps.gain_span
     offset = Estimate(o.value, o.low, o.high, "counts", "measured", "from the dark series")
     if g is None:
-        return replace(found, offset_counts=offset)
+        entry = found.counts_per_photon
+        ends = [span / gain**2 for span, gain in ((v.value, entry.value), (v.low, entry.high), (v.high, entry.low))]
+        noise = Estimate(ends[0], ends[1], ends[2], "photons^2", "measured", "from the dark series and the movie's gain")
+        return replace(found, offset_counts=offset, noise_variance=noise)
     gain = Estimate(g.value / excess, g.low / excess, g.high / excess, "counts per photon", "measured", "from the bright series")
     ends = [span / (slope / excess) ** 2 for span, slope in ((v.value, g.value), (v.low, g.high), (v.high, g.low))]
     noise = Estimate(ends[0], ends[1], ends[2], "photons^2", "measured", "from the dark series")
     return replace(found, offset_counts=offset, counts_per_photon=gain, noise_variance=noise)
-
-
-def _side(size: PixelSize) -> float:
-    return float(np.sqrt(size[0] * size[1]))
-
-
-@dataclass(frozen=True, eq=False)
-class _Light:
-    """What the light of the movie shows besides the conditions."""
-
-    lifetime: Lifetime | None
-    law: PhotonFit | None
-    in_time: BackgroundInTime | None
-    darkest: DarkestGamma | None
-
-    @staticmethod
-    def of(movie: Movie, conditions: Conditions, size: PixelSize) -> _Light:
-        """Measure it with the camera of the conditions."""
-        offset, gain, excess = (getattr(conditions, n).value for n in ("offset_counts", "counts_per_photon", "excess"))
-        noise, width = conditions.noise_variance.value, conditions.width_nm.value / _side(size)
-        counts = take_sample(movie).counts[:FIT_FRAMES]
-        photons = (counts - np.float32(offset)) / np.float32(gain * excess)
-        spots = fit_spots(photons, max(width, 0.8), noise / excess**2)
-        return _Light(
-            measure_lifetime(movie, width) if conditions.width_nm.source != "assumed" else None,
-            fit_photon_law(excess * spots.photons) if spots.isolated_share >= 0.5 else None,
-            background_in_time(movie, offset, gain, noise, excess),
-            darkest_gamma(counts, offset, gain),
-        )
-
-    def notes(self) -> list[str]:
-        """Say what the background does over the movie, and what could not be measured."""
-        told = []
-        if self.lifetime is None:
-            told.append("the movie is too short or too dark to show how long molecules are on")
-        if self.in_time is not None and (self.in_time.change.low > 0.1 or self.in_time.change.high < -0.1):
-            told.append(f"the background changes by {100 * self.in_time.change.value:+.0f} % over the movie")
-        return told
-
-
-def _facts(found: Conditions, alone: Conditions, skewness: Skewness | None, maps: CameraMaps | None, light: _Light) -> list[Fact]:
-    names = {
-        "camera offset": "offset_counts",
-        "camera gain": "counts_per_photon",
-        "camera excess noise": "excess",
-        "camera read noise": "noise_variance",
-        "background": "background",
-        "PSF width": "width_nm",
-        "density": "density_per_um2",
-        "photons of an emitter in a frame": "photons",
-    }
-    facts = [_fact(name, getattr(found, key), getattr(alone, key)) for name, key in names.items()]
-    low, high = found.background_range
-    facts.append(Fact("background over the field", (low + high) / 2, low, high, "photons per pixel", "5 % and 95 % of the field"))
-    if skewness is not None:
-        sigma, why = skewness.sigma, "third cumulant of the noise over that of shot noise: 1, or 1.5 where electrons are multiplied"
-        facts.append(Fact("skewness of the noise", skewness.ratio, skewness.ratio - 2 * sigma, skewness.ratio + 2 * sigma, "", why))
-    if maps is not None:
-        facts += [
-            Fact.of("offset of the dark series", maps.offset_span, "counts", "median of the pixels"),
-            Fact.of("variance of the dark series", maps.variance_span, "counts^2", "median of the pixels"),
-        ]
-        if maps.gain_span is not None:
-            facts.append(Fact.of("slope of the bright series", maps.gain_span, "counts", "photon transfer, mean of the pixels"))
-    if light.lifetime is not None:
-        facts.append(Fact.of("lifetime of the on-state", light.lifetime.frames, "frames", "measured from the covariance of frames"))
-    if light.law is not None:
-        source = f"{light.law.family} law fitted to {light.law.spots} isolated spots above {light.law.least:.0f} photons"
-        facts += [Fact.of("mean of the photon law", light.law.mean, "photons", source)]
-        facts += [Fact.of("standard deviation of the photon law", light.law.sd, "photons", source)]
-    if light.in_time is not None:
-        source = f"straight line through {len(light.in_time.frame)} windows over the movie"
-        facts.append(Fact.of("change of the background over the movie", light.in_time.change, "of its beginning", source))
-    if light.darkest is not None:
-        facts.append(
-            Fact.of(
-                "background of the darkest places",
-                light.darkest.mean,
-                "photons per pixel",
-                DARKEST_SOURCE,
-            )
-        )
-    return facts
-
-
-def _fact(name: str, entry: Estimate, alone: Estimate) -> Fact:
-    """Make a fact of an estimate; beside what was given stands what the movie itself shows."""
-    source = f"{entry.source} {entry.how}".strip()
-    if source == "measured":
-        source = "measured from the movie"
-    if source == "given" and alone.source == "measured":
-        source += f"; the movie itself shows {alone.value:.4g} ({alone.low:.4g} to {alone.high:.4g})"
-    return Fact.of(name, entry, entry.unit, source)

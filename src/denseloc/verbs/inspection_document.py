@@ -10,6 +10,7 @@ import numpy as np
 
 from ..calibrate.blinking import Lifetime
 from ..calibrate.conditions import Conditions
+from ..calibrate.depth import Depths
 from ..calibrate.light import PhotonFit
 from ..calibrate.series import CameraMaps
 from ..camera import EMCCD, SCMOS, Camera
@@ -17,7 +18,9 @@ from ..data import Movie
 from ..errors import DocumentError
 from ..experiment import Experiment
 from ..files import replacing
+from ..optics import PSF
 from ..units import PixelSize
+from .inspection_facts import Light
 
 EM_GAIN = 300.0
 """Written for cameras that multiply: only its ratio to the electrons per count shows in a movie."""
@@ -32,10 +35,11 @@ def draft(
     found: Conditions,
     camera: Camera | None,
     maps: CameraMaps | None,
-    lifetime: Lifetime | None,
-    law: PhotonFit | None,
+    light: Light,
+    psf: Path | None,
 ) -> tuple[dict[str, Any] | None, str]:
     """Make the document as plain values, without maps, and say why where none can be made."""
+    lifetime, law = light.lifetime, light.law
     if found.width_nm.source == "assumed" or found.density_per_um2.value <= 0:
         return None, "no molecules were seen, so that nothing can be trained for; inspect a movie with molecules"
     if camera is None and found.offset_counts.value < 0:
@@ -44,11 +48,11 @@ def draft(
         "name": Path(movie.name).stem or "movie",
         "description": f"from the inspection of {movie.name}",
         "pixel_size_nm": list(size) if size[0] != size[1] else size[0],
-        "psf": {"kind": "gaussian", "width_nm": _round(found.width_nm.value)},
+        "psf": {"kind": "gaussian", "width_nm": _round(found.width_nm.value)} if psf is None else {"file": str(psf)},
         "camera": _camera(found, camera),
         "specimen": {
             "density_per_um2": _range(found.density_per_um2.value),
-            "z_nm": [0.0, 0.0],
+            "z_nm": _depths(light.depths),
             "blinking": _blinking(lifetime),
             "photons": _photons(found, lifetime, law),
             "background": _background(found),
@@ -96,6 +100,14 @@ def _camera(found: Conditions, camera: Camera | None) -> dict[str, Any]:
     return values | ({"quantum_efficiency": efficiency} if efficiency != 1.0 else {})
 
 
+def _depths(depths: Depths | None) -> list[float]:
+    """Write the range of the spots' depths, and a tenth of it more at each end; in focus where they are not known."""
+    if depths is None:
+        return [0.0, 0.0]
+    more = 0.1 * (depths.high.value - depths.low.value)
+    return [float(round(depths.low.value - more)), float(round(depths.high.value + more))]
+
+
 def _blinking(lifetime: Lifetime | None) -> dict[str, Any]:
     if lifetime is None or lifetime.frames.value <= 0:
         return {"kind": "none"}
@@ -122,8 +134,15 @@ def _background(found: Conditions) -> dict[str, Any]:
     return {"kind": "slowly_varying", "photons": level, "amplitude": _round(min(uneven, 1.0))}
 
 
-def write_document(out: Path, document: dict[str, Any], lines: Sequence[str], maps: CameraMaps | None) -> None:
+def write_document(out: Path, document: dict[str, Any], lines: Sequence[str], maps: CameraMaps | None, psf: PSF | None) -> None:
     """Write the document with what was found as comments above it, and maps of the camera as ``.npy`` beside it.
+
+    Args:
+        out: the document.
+        document: of `draft`.
+        lines: the comments.
+        maps: of the camera.
+        psf: what the file of the PSF holds, where the document names one.
 
     Raises:
         DocumentError: the values do not make an experiment.
@@ -134,10 +153,12 @@ def write_document(out: Path, document: dict[str, Any], lines: Sequence[str], ma
     values = dict(document)
     beside = out.with_name(f"{out.stem}.pixel_maps.npy")
     pixel_maps = maps.pixel_maps() if values["camera"].get("pixel_maps") == "" and maps is not None else None
-    if pixel_maps is not None:
-        values["camera"] = {**values["camera"], "pixel_maps": pixel_maps}
+    whole = values if pixel_maps is None else {**values, "camera": {**values["camera"], "pixel_maps": pixel_maps}}
+    if psf is not None:
+        values["psf"] = {"file": _from_folder(Path(values["psf"]["file"]), out.parent)}
+        whole = {**whole, "psf": psf.settings.model_dump()}
     try:
-        Experiment.from_json(values, out.name)
+        Experiment.from_json(whole, out.name)
     except DocumentError as error:
         raise DocumentError(f"{error}; the movie is too unusual for a document: write one by hand") from None
     if pixel_maps is not None:
@@ -147,3 +168,9 @@ def write_document(out: Path, document: dict[str, Any], lines: Sequence[str], ma
     head = "".join(f"# {' '.join(line.split())}\n" for line in lines)
     with replacing(out) as temporary:
         temporary.write_text(f"{head}\n{tomli_w.dumps(values)}", encoding="utf-8")
+
+
+def _from_folder(path: Path, folder: Path) -> str:
+    """Name a file from the folder of the document where it lies in it, else wholly."""
+    path, folder = path.resolve(), folder.resolve()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
