@@ -21,6 +21,8 @@ from .stack import BeadStack
 LARGEST_STEP = 1500  # patches in a gradient step
 SHAPE_PENALTY = {"maps": 30.0}
 """Weight of the squares of what should be small, per kind of parameter."""
+LEAST_BLUR_NM = 0.1
+"""No light is this sharp, and at 0 a blur, the root of a sum of squares, has no slope by which a fit could leave it."""
 
 
 class BeadPatches:
@@ -162,6 +164,7 @@ class BeadFit:
             optimizer.step()
             schedule.step()
             psf.keep_possible()
+            _keep_blurred(psf)
         self._free(False, heights)
         return float(self.chi2_of_beads(psf).mean())
 
@@ -198,6 +201,13 @@ class BeadFit:
     def depths(self) -> np.ndarray:
         """Positions of the stage, each once, rising."""
         return np.unique(self.patches.z_nm.numpy())
+
+
+@torch.no_grad()
+def _keep_blurred(psf: PSF) -> None:
+    for name, value in psf.named_parameters():
+        if name == "blur_nm":
+            value.clamp_(min=LEAST_BLUR_NM)
 
 
 def _shape_groups(psf: PSF, rate: float) -> list[dict[str, Any]]:

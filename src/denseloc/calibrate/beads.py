@@ -16,6 +16,7 @@ DIM = 0.2  # share of the median light below which a bead is left out
 BRIGHT = 4.0  # multiple of the median light above which it is taken for several beads
 APART = 0.8  # least distance of two beads, in widths of the patch
 GROUPS = 6  # parts of a stack in which two spots are looked for
+SHARP = 0.6  # share of the highest peak from which on a part of the stack is near to focus
 SATURATED = "saturated"
 
 
@@ -114,11 +115,12 @@ def _two_spots(stack: BeadStack, bead: Bead, roi_px: int) -> float | None:
     light = stack.photons[:, :, bead.row - half : bead.row + half + 1, bead.column - half : bead.column + half + 1].sum(1)
     parts = [part.mean(0).numpy() for part in torch.tensor_split(light, min(GROUPS, len(light))) if len(part)]
     smooth = [ndimage.gaussian_filter(part, 1.0, mode="nearest") for part in parts]
-    focus = int(np.argmax([part.max() for part in smooth]))
+    peaks = np.array([part.max() for part in smooth])
     grain = np.sqrt(stack.excess * max(float(light.mean()), 0.0) / (4 * np.pi) * len(parts) / len(light))
     between = [_two_highest(part, 6 * grain) for part in smooth]
     told = [vector for vector in between if vector is not None]
-    first = between[focus]
+    # an astigmatic PSF is sharp at two depths, and may hide the pair at one of them
+    first = next((between[i] for i in np.argsort(-peaks) if between[i] is not None and peaks[i] > SHARP * peaks.max()), None)
     if first is None or len(told) < min(2, len(parts)):
         return None
     turned = [min(np.hypot(*(first - other)), np.hypot(*(first + other))) for other in told]

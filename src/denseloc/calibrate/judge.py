@@ -19,7 +19,9 @@ WOBBLE_NM = 100.0
 GOOD_NM = 20.0  # error in z that is called usable in any case
 POOR_SHARE = 0.2  # systematic residual over the peak from which on a PSF does not describe its beads
 MANY_ZEROS = 0.1  # share of the pixels
+LEAST_CHI2 = 0.7  # below which there is less noise than light can have
 BLIND_NM = 250.0  # error in z from which on a PSF tells no depth
+BLIND_SHARE = 0.2  # the same as a share of the recorded depths, of which a PSF without depth is wrong by 0.22 to 0.32
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,7 @@ class Judgement:
         usable_nm: depths between which z (or, where the PSF tells none, x and y) can be trusted.
         chi2: of the beads that judge; 1 is perfect.
         warnings: in plain words.
+        held_out: whether the PSF was not fitted to what judges it.
     """
 
     localizations: BeadLocalizations
@@ -69,6 +72,7 @@ class Judgement:
     usable_nm: tuple[float, float]
     chi2: float
     warnings: tuple[str, ...]
+    held_out: bool = False
 
     @property
     def usable(self) -> np.ndarray:
@@ -146,12 +150,12 @@ def judge(found: PSFFit, rest: PSFFit | None = None) -> Judgement:
     if spots.z_nm is None or spots.crlb_z_nm is None:
         error = np.hypot(spots.x_nm, spots.y_nm)
         usable = _usable(depths, _rms(error, at), _mean(np.hypot(spots.crlb_x_nm, spots.crlb_y_nm), at))
-        result = Judgement(spots, depths, None, None, None, wobble, usable, seen.chi2, ())
+        result = Judgement(spots, depths, None, None, None, wobble, usable, seen.chi2, (), rest is not None)
     else:
         error = spots.z_nm - spots.stage_nm
         rmse, crlb = _rms(error, at), _mean(spots.crlb_z_nm, at)
         usable = _usable(depths, rmse, crlb)
-        result = Judgement(spots, depths, rmse, _mean(error, at), crlb, wobble, usable, seen.chi2, ())
+        result = Judgement(spots, depths, rmse, _mean(error, at), crlb, wobble, usable, seen.chi2, (), rest is not None)
     _refuse(found, result)
     return replace(result, warnings=tuple(_warnings(found, result)))
 
@@ -221,7 +225,8 @@ def _refuse(found: PSFFit, result: Judgement) -> None:
             f"the PSF misses {share:.0%} of the beads' light (chi2 {found.chi2:.1f}): wrong kind, beads that differ, or no stack of beads; "
             "try --kind spline"
         )
-    if result.z_rmse_nm is not None and float(np.median(result.z_rmse_nm)) > BLIND_NM:
+    span = float(np.ptp(result.depths_nm))
+    if result.z_rmse_nm is not None and float(np.median(result.z_rmse_nm)) > min(BLIND_NM, BLIND_SHARE * span):
         raise CalibrationError(
             f"depths cannot be told: the beads' own z is off by {np.median(result.z_rmse_nm):.0f} nm; wrong z step, or a PSF that is the same "
             "above and below focus: for a 2D microscope say --kind gaussian"
@@ -254,22 +259,30 @@ def _warnings(found: PSFFit, result: Judgement) -> list[str]:
         )
     if result.chi2 > 2:
         text.append(f"chi2 per pixel is {result.chi2:.1f}: the PSF misses part of the light, or the camera's gain is wrong")
-    elif result.chi2 < 0.7:
+    elif result.chi2 < LEAST_CHI2 * (1 - _fitted_share(found, result)):
         text.append(f"chi2 per pixel is {result.chi2:.2f}: less noise than the camera can have; electrons per count are too small")
     text += _depth_of_focus(found)
     low, high = result.usable_nm
-    if len(depths) > 3 and (high - low) < 0.5 * (depths[-1] - depths[0]):
-        text.append(
-            f"z can be trusted from {low:.0f} to {high:.0f} nm only, of the {depths[-1] - depths[0]:.0f} nm that were recorded"
-        )
+    recorded = float(depths[-1] - depths[0])
+    if len(depths) > 3 and high - low < 0.5 * recorded:
+        what = "x and y" if result.z_rmse_nm is None else "z"
+        text.append(f"{what} can be trusted from {low:.0f} to {high:.0f} nm only, of the {recorded:.0f} nm that were recorded")
     return text
+
+
+def _fitted_share(found: PSFFit, result: Judgement) -> float:
+    """Give the share of the noise that the PSF may have taken for light: its free values over the pixels it was fitted to."""
+    if result.held_out:
+        return 0.0
+    free = sum(value.numel() for value in found.build().parameters())
+    return min(1.0, free / found.fit.patches.values.numel())
 
 
 def _depth_of_focus(found: PSFFit) -> list[str]:
     """Compare the depth over which the width grows with what diffraction allows for a spot of this size."""
     settings = found.psf
     depth, width = getattr(settings, "depth_nm", None), getattr(settings, "width_nm", None)
-    if not isinstance(depth, float) or not isinstance(width, float) or settings.model_fields["kind"].default == "pupil":
+    if not isinstance(depth, float) or not isinstance(width, float) or type(settings).model_fields["kind"].default == "pupil":
         return []
     expected = 4 * np.pi * 1.4 * width**2 / 620  # of a Gaussian beam, visible light, oil or water
     ratio = depth / expected

@@ -12,9 +12,11 @@ from ..camera import Camera
 from ..errors import CalibrationError
 from .photon_transfer import Span
 
+LEAST_LIGHT = 0.1  # share of what is not noise in the bright places below which nothing can be said of them
 FULL_SCALE = (255, 1023, 4095, 16383, 65535)  # largest counts of cameras of 8 to 16 bits
 LEAST_CLIPPED = 200  # counts below which equal largest values are chance
 STILL = 0.35  # least correlation of planes a tenth of the stack apart, noise aside: beads have 0.6 and more, movies 0.15 and less
+EVEN = "the planes are too even to measure the camera from; give it: --camera offset=COUNTS,..."
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +94,9 @@ class BeadStack:
         one, two = light[:-apart], light[apart:]
         common = float((one * two).sum() / (one.square().sum() * two.square().sum()).sqrt().clamp(min=1e-9))
         noise = float((self.excess * mean[bright].clamp(min=0) + self.noise_variance[bright]).mean())
-        share = max(
-            0.05, 1 - noise / max(float(light.square().mean()), 1e-9)
-        )  # what noise leaves of the correlation of still beads
+        share = 1 - noise / max(float(light.square().mean()), 1e-9)  # what noise leaves of the correlation of still beads
+        if share < LEAST_LIGHT:
+            return
         if common / share < STILL:
             planes = "next to each other" if apart == 1 else f"{apart} apart"
             raise CalibrationError(
@@ -136,6 +138,8 @@ def measure_camera(counts: np.ndarray) -> tuple[float, Span]:
     mean = ((planes[1:-3] + centre + planes[3:-1]) / 3).ravel()
     square = (difference**2 / 70).ravel()  # 70 = 1 + 16 + 36 + 16 + 1
     edges = np.unique(np.quantile(mean, np.linspace(0, 1, 41)))
+    if len(edges) < 4:
+        raise CalibrationError(EVEN)
     place = np.clip(np.searchsorted(edges, mean, "right") - 1, 0, len(edges) - 2)
     number = np.bincount(place, minlength=len(edges) - 1)
     used = number > 20
@@ -143,7 +147,7 @@ def measure_camera(counts: np.ndarray) -> tuple[float, Span]:
     variance = np.bincount(place, square, len(edges) - 1)[used] / number[used]
     weight = np.sqrt(number[used]) / np.maximum(variance, 1e-9)
     if used.sum() < 3:
-        raise CalibrationError("the planes are too even to measure the camera from; give it: --camera offset=COUNTS,...")
+        raise CalibrationError(EVEN)
     (slope, start), covariance = np.polyfit(level, variance, 1, w=weight, cov=True)
     low = float(np.quantile(mean, 0.001))
     if slope <= 0:

@@ -146,7 +146,7 @@ def _pupil(kind: str, optics: dict[str, Any], roi_px: int) -> PupilSettings | No
 def _show(found: Calibration) -> None:
     fit, judgement = found.fit, found.judgement
     low, high = judgement.usable_nm
-    kind = fit.psf.model_fields["kind"].default
+    kind = type(fit.psf).model_fields["kind"].default
     rows = [
         ("psf", f"{found.psf}   {kind}, {fit.psf.roi_px} px wide"),
         ("beads", f"{len(fit.used)} of {len(fit.beads)} used, {number(sorted(fit.photons)[len(fit.used) // 2])} photons each"),

@@ -241,7 +241,7 @@ class PupilPSF(PSF):
         """Give the standard deviation of all blur, in nm."""
         if self.blur_nm is None:
             return self.wavelength_nm.new_tensor(self.settings.bead_nm)
-        return torch.sqrt(self.blur_nm**2 + self.settings.bead_nm**2)
+        return torch.sqrt((self.blur_nm**2 + self.settings.bead_nm**2).clamp(min=1e-4))
 
     def _matrix(self, axis: AxisSampling, frequency: Tensor, scale: Tensor | None) -> Tensor:
         """Give the matrix (samples, P) or (n, 1, samples, P) of a Fourier transform to the places of an axis."""

@@ -27,6 +27,10 @@ from ..report import calibration_page, write_page
 from ..units import PixelSize, pixel_size_pair
 
 KINDS = ("spline", "parametric", "pupil", *FORMULAS)
+WIDTHS = (".yaml", ".yml")
+"""Suffixes of files that keep widths over a range of depths about 0, of a Gaussian without maps."""
+OF_WIDTHS = ("parametric", "gaussian", "astigmatic")
+MAP_STEP_NM = 100.0
 MOST_PLANES = 2000
 THICKNESS_NM = (50.0, 50_000.0)
 """Depths that a stack of beads may span."""
@@ -137,12 +141,13 @@ def calibrate(
     if z_first_nm is None:
         stacks = [_focused(stack, size, roi_px) for stack in stacks]
         notes.append("z = 0 is where the beads are most compact")
-    fit = fit_psf(stacks, size, kind, roi_px=roi_px, pupil=pupil, free_phase=free_phase, progress=progress)
+    maps = 0.0 if out.suffix.lower() in WIDTHS else MAP_STEP_NM
+    fit = fit_psf(stacks, size, kind, roi_px=roi_px, pupil=pupil, free_phase=free_phase, map_step_nm=maps, progress=progress)
     rest, words = fit_half(fit) if held_out else (None, None)
     progress("localizing the beads with the PSF")
     result = Calibration(out, page, fit, judge(fit, rest), tuple(notes), words)
     text = "" if page is None else calibration_page(fit, result.judgement, run=_run(result, movies, z_step_nm), held_out=words)
-    write_psf(out, fit.psf, result.record(), pixel_size_nm=size)
+    write_psf(out, fit.psf, _to_write(result), pixel_size_nm=size)
     if page is not None:
         write_page(page, text)
     return result
@@ -155,6 +160,10 @@ def _check(out: Path, page: Path | None, kind: str, roi_px: int, z_step_nm: floa
         raise CalibrationError(f"PSF file {out.name}: expected a name that ends in {known}")
     if kind not in KINDS:
         raise CalibrationError(f"no fit for a PSF of kind '{kind}'; known: {', '.join(KINDS)}")
+    if out.suffix.lower() in WIDTHS and kind not in OF_WIDTHS:
+        raise CalibrationError(
+            f"PSF file {out.name}: it keeps the widths of a Gaussian, not a PSF of kind '{kind}'; say --kind astigmatic, or write .h5"
+        )
     if kind == "pupil" and pupil is None:
         raise CalibrationError("a pupil needs to know the optics: give --wavelength-nm, --na and --immersion-index")
     if z_step_nm == 0 or not np.isfinite(z_step_nm):
@@ -164,6 +173,23 @@ def _check(out: Path, page: Path | None, kind: str, roi_px: int, z_step_nm: floa
     check_writable(out)
     if page is not None:
         check_writable(page)
+
+
+def _to_write(result: Calibration) -> dict[str, Any]:
+    """Give the record; for a file of widths, with the largest range of depths about 0 that is usable.
+
+    Raises:
+        CalibrationError: 0 is not in the usable range.
+    """
+    record, (low, high) = result.record(), result.judgement.usable_nm
+    if result.psf.suffix.lower() not in WIDTHS:
+        return record
+    half = min(-low, high)
+    if half <= 0:
+        raise CalibrationError(
+            f"PSF file {result.psf.name}: it needs depths about 0, the usable ones go from {low:.0f} to {high:.0f} nm; write .h5"
+        )
+    return {**record, "z_range_nm": (-half, half)}
 
 
 def _pixel_size(movies: list[Movie], given: float | tuple[float, float] | None) -> PixelSize:
@@ -244,7 +270,7 @@ def _run(result: Calibration, movies: Sequence[Movie], z_step_nm: float) -> Mapp
             f"{movie.path or movie.name}: {len(stack.z_nm)} planes of {movie.shape_px[0]} x {movie.shape_px[1]} px"
             for movie, stack in stacks
         ),
-        "PSF": f"{result.psf}: kind {fit.psf.model_fields['kind'].default}, {fit.psf.roi_px} px wide",
+        "PSF": f"{result.psf}: kind {type(fit.psf).model_fields['kind'].default}, {fit.psf.roi_px} px wide",
         "z step": f"{z_step_nm:g} nm",
         "pixel size": f"{size[0]:g} x {size[1]:g} nm (y, x)",
         "judged on": result.held_out or "the beads that it was fitted to",
