@@ -255,3 +255,11 @@ def test_a_bead_off_its_pixel_is_drawn_about_the_next_one(maps: bool) -> None:
     torch.testing.assert_close(found[0], near[0])
     torch.testing.assert_close(found[1, :, :, 1:], near[1, :, :, :-1])
     torch.testing.assert_close(found[2, :, 1:, :-1], near[2, :, :-1, 1:])
+
+
+def test_a_kind_of_one_plane_is_refused_for_stacks_of_several() -> None:
+    biplane = MultiplaneSettings(width_nm=130, plane_focus_nm=(-250, 250), depth_nm=350, roi_px=21)
+    with pytest.raises(
+        CalibrationError, match="a PSF of kind 'gaussian' has one focal plane, the stacks have 2; say spline or multiplane"
+    ):
+        fit_psf([bead_stack(biplane)], PIXEL_NM, "gaussian", roi_px=15, steps=5)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from denseloc.fit import Light, bounds_in_crowd, bounds_over_depth
+from denseloc.errors import DocumentError
+from denseloc.fit import Light, bounds_in_crowd, bounds_over_depth, expectation
 from denseloc.optics import AstigmaticSettings, GaussianSettings
 
 PIXEL = (100.0, 100.0)
@@ -40,3 +41,22 @@ def test_neighbours_cost_precision_and_dim_ones_are_not_told_apart() -> None:
     assert dense.lateral_nm > 1.5 * sparse.lateral_nm
     dim = bounds_in_crowd(psf, 4.0, (0.0, 0.0), Light(100, 20), torch.Generator().manual_seed(0), scenes=80)
     assert dim.found < dense.found < 1.0
+
+
+@pytest.mark.parametrize("around_px", [1, 4])
+def test_neither_patch_nor_scene_decides_what_is_told_apart(monkeypatch: pytest.MonkeyPatch, around_px: int) -> None:
+    light = Light(1000.0, 10.0)
+    psfs = [GaussianSettings(width_nm=130, roi_px=roi).build(PIXEL) for roi in (13, 27)]
+    usual, wide = (bounds_in_crowd(psf, 5.0, (0.0, 0.0), light, torch.Generator().manual_seed(0), 200).found for psf in psfs)
+    assert usual == wide
+    monkeypatch.setattr(expectation, "AROUND_PX", around_px)
+    other = bounds_in_crowd(psfs[0], 5.0, (0.0, 0.0), light, torch.Generator().manual_seed(0), 200).found
+    assert other == pytest.approx(usual, abs=0.08)
+
+
+def test_more_neighbours_than_can_be_reckoned_are_refused() -> None:
+    wide = GaussianSettings(width_nm=500, roi_px=41).build(PIXEL)
+    with pytest.raises(
+        DocumentError, match=r"100 emitters per um\^2 put \d+ neighbours into \d+ px around an emitter; expected 150 at most"
+    ):
+        bounds_in_crowd(wide, 100.0, (0.0, 0.0), Light(1000.0, 10.0), torch.Generator())

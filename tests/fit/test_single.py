@@ -120,6 +120,13 @@ def test_a_free_width_finds_the_width() -> None:
     assert (turned["width_nm"] < 150).all()
 
 
+def test_a_free_width_is_that_in_focus_wherever_the_focus_lies() -> None:
+    section = GaussianSettings(width_nm=120, depth_nm=400, focus_nm=300, roi_px=21)
+    wide = GaussianSettings(width_nm=150, roi_px=21).build(PIXEL_NM)
+    fits = fit_single(section.build(PIXEL_NM), expected(wide, [700.0], [700.0], [0.0]), free_width=True, tolerance=1e-8)
+    assert fits["width_nm"].item() == pytest.approx(150, rel=2e-3)
+
+
 def test_a_shared_background_is_one_parameter() -> None:
     psf = KINDS["biplane"].build(PIXEL_NM)
     photons = expected(psf, 700.0, 700.0, 100.0)

@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 from denseloc.camera import IdealSettings
 from denseloc.data import Emitters, Grid
+from denseloc.errors import DocumentError
 from denseloc.experiment import Experiment
 from denseloc.fit import crlb, fit_single
 from denseloc.microscope import Microscope
-from denseloc.optics import FieldSettings, GaussianSettings, PlanesSettings, PupilSettings
+from denseloc.optics import FieldSettings, GaussianSettings, MultiplaneSettings, PlanesSettings, PupilSettings, ResidualMaps
 from denseloc.optics.field import interpolated
 
 PIXEL_NM = (120.0, 100.0)
@@ -86,6 +87,26 @@ def test_impossible_planes_are_refused(change: dict, words: str) -> None:
     plane = {"psf": {"kind": "gaussian", "width_nm": 130}, "transmission": 0.5, **change}
     with pytest.raises(ValidationError, match=words):
         PlanesSettings(plane=[plane, plane])
+
+
+def test_light_that_would_leave_the_patch_is_not_lost_silently() -> None:
+    stretched = biplane(centre_nm=(0.0, 0.0)).build(PIXEL_NM)
+    with pytest.raises(DocumentError, match=r"moves emitters by 1\d\.\d px in the patch of 21 px"):
+        stretched(torch.zeros(1, 2), torch.zeros(1), None, torch.tensor([[60_000.0, 0.0]]))
+
+
+@pytest.mark.parametrize("shares", [(2.0, 2.0), (-1.0, 2.0)])
+def test_shares_of_planes_are_shares(shares: tuple[float, float]) -> None:
+    with pytest.raises(ValidationError, match="expected shares above 0 that add up to 1 or less"):
+        MultiplaneSettings(width_nm=130, plane_focus_nm=(-200, 200), depth_nm=350, transmission=shares)
+
+
+def test_maps_of_too_few_planes_are_refused() -> None:
+    section = MultiplaneSettings(width_nm=130, plane_focus_nm=(-200, 200), depth_nm=350, roi_px=7)
+    maps = ResidualMaps(values=np.full((2, 8, 8), 1e-3, np.float32), z_min_nm=-100, z_step_nm=200)
+    psf = section.model_copy(update={"residual_maps": maps}).build(PIXEL_NM)
+    with pytest.raises(DocumentError, match="the residual maps have 1 focal planes, the PSF has 2"):
+        psf(torch.zeros(1, 2), torch.zeros(1))
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ field

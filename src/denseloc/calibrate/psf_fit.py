@@ -144,6 +144,9 @@ def fit_psf(
         raise CalibrationError("the stacks differ in their number of focal planes; calibrate them one by one")
     if kind == "pupil" and pupil is None:
         raise CalibrationError("a pupil needs to know the optics: give --wavelength-nm, --na and --immersion-index")
+    planes = stacks[0].photons.shape[1]
+    if planes > 1 and kind in (*PARAMETRIC, "pupil"):
+        raise CalibrationError(f"a PSF of kind '{kind}' has one focal plane, the stacks have {planes}; say spline or multiplane")
     options = FitOptions(kind, pixel_size_nm, roi_px, map_step_nm, nodes_per_px, steps, pupil, free_phase, progress)
     beads = _centred(find_beads(stacks, options.bead_px), stacks, options.bead_px)
     used = [bead for bead in beads if bead.reason is None]

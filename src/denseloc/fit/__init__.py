@@ -3,9 +3,10 @@
 from .expectation import CrowdBounds, DepthBounds, Expectation, Light, bounds_in_crowd, bounds_over_depth
 from .fisher import Bounds, crlb
 from .noise import Noise
-from .single import SingleFits, fit_single
+from .single import DEPTHS_NM, SingleFits, fit_single
 
 __all__ = [
+    "DEPTHS_NM",
     "Bounds",
     "CrowdBounds",
     "DepthBounds",

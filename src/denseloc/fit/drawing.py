@@ -25,6 +25,10 @@ Third = Literal["depth", "width"]
 STEPS = {torch.float32: (0.02, 4.0, 4e-3), torch.float64: (1e-4, 1e-2, 1e-5)}
 """Steps of differences: px, nm of depth, and of the factor on the width."""
 
+DEPTHS_NM = (-750.0, 750.0)
+"""Depths searched where neither the PSF nor the caller says which."""
+
+FOCUS_STEPS = 151  # depths among which the sharpest is sought
 CACHE = 1 << 18  # numbers
 LANES = 16  # spots are drawn in multiples of this, so that a spot's result does not depend on how many stand beside it
 
@@ -43,7 +47,7 @@ def number_type(psf: PSF) -> Tensor:
 
 
 def patches(
-    psf: PSF, offset_px: Tensor, third: Tensor, kind: Third | None, place_nm: Tensor | None = None
+    psf: PSF, offset_px: Tensor, third: Tensor, kind: Third | None, place_nm: Tensor | None = None, focus_nm: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Draw emitters with the derivatives by all free coordinates.
 
@@ -56,6 +60,7 @@ def patches(
         third: (n,) depth or factor on the width; without a kind, the depth at which they are drawn.
         kind: what the third coordinate is, None if there is none.
         place_nm: (n, 2) places (x, y) in the field, for a PSF that varies there.
+        focus_nm: depth at which a PSF of free width is drawn.
 
     Returns:
         (n, planes, k, k) and (n, 2 or 3, planes, k, k).
@@ -70,18 +75,26 @@ def patches(
     moves = torch.cat((torch.zeros_like(steps[:1]), steps, -steps))
     pixel = at.new_tensor(psf.pixel_size_nm[::-1])
     places = None if place_nm is None else (place_nm + moves[:, None, :2] * pixel).flatten(0, 1)
-    drawn = draw(psf, (at + moves[:, None]).flatten(0, 1), kind, places).unflatten(0, (len(moves), len(at)))
+    drawn = draw(psf, (at + moves[:, None]).flatten(0, 1), kind, places, focus_nm).unflatten(0, (len(moves), len(at)))
     ahead, behind = drawn[1:].chunk(2)
     size = 2 * steps.amax(1)[:, None, None, None, None]
     return drawn[0], ((ahead - behind) / size).transpose(0, 1)
 
 
 @torch.no_grad()
-def draw(psf: PSF, at: Tensor, kind: Third | None, place_nm: Tensor | None = None) -> Tensor:
+def draw(psf: PSF, at: Tensor, kind: Third | None, place_nm: Tensor | None = None, focus_nm: float = 0.0) -> Tensor:
     """Draw emitters at (n, 3) x, y in px and depth or factor on the width: (n, planes, k, k)."""
     if kind == "width":
-        return psf(at[:, :2], torch.zeros_like(at[:, 2]), at[:, 2], place_nm)
+        return psf(at[:, :2], torch.full_like(at[:, 2], focus_nm), at[:, 2], place_nm)
     return psf(at[:, :2], at[:, 2], None, place_nm)
+
+
+@torch.no_grad()
+def focus_of(psf: PSF) -> float:
+    """Give the depth in nm at which a PSF is sharpest; 0 for one that does not change with depth."""
+    z = torch.linspace(*(psf.z_range_nm or DEPTHS_NM), FOCUS_STEPS).to(number_type(psf))
+    sharpness = psf(z.new_zeros(len(z), 2), z).square().sum((1, 2, 3))
+    return float(z[sharpness.argmax()]) if float(sharpness.max() / sharpness.min()) > 1.001 else 0.0
 
 
 def has_derivatives(psf: PSF) -> bool:
@@ -134,6 +147,7 @@ class Drawing:
         self.psf = frozen(psf, like.dtype, like.device)
         self.third: Third | None = third
         self.n_coordinates = 3 if third else 2
+        self.focus_nm = focus_of(self.psf) if third == "width" else 0.0
         self.origin_nm = origin_nm if psf.varies_in_field else None
         self.is_aligned = psf.maps is None and (
             type(psf) is GaussianPSF or (type(psf) is AstigmaticPSF and float(psf.angle_deg.detach()) == 0)
@@ -156,7 +170,9 @@ class Drawing:
         whole, part = split(at[:, :2])
         padded = self._in_lanes(torch.cat((part, self._third_of(at)[:, None]), 1))
         places = self._places(which, at)
-        values, slopes = (drawn[: len(at)] for drawn in patches(self.psf, padded[:, :2], padded[:, 2], self.third, places))
+        values, slopes = (
+            drawn[: len(at)] for drawn in patches(self.psf, padded[:, :2], padded[:, 2], self.third, places, self.focus_nm)
+        )
         return score(
             windows.counts, windows.dark, which, values, slopes, whole[:, 1], whole[:, 0], photons, background, windows.gain
         )
@@ -166,7 +182,9 @@ class Drawing:
         whole, part = split(at[:, :2])
         n = len(at)
         padded = self._in_lanes(torch.cat((part, self._third_of(at)[:, None]), 1))
-        return naive.placed(draw(self.psf, padded, self.third, self._places(which, at))[:n], whole[:, 1], whole[:, 0], shape_px)
+        return naive.placed(
+            draw(self.psf, padded, self.third, self._places(which, at), self.focus_nm)[:n], whole[:, 1], whole[:, 0], shape_px
+        )
 
     def _places(self, which: Tensor, at: Tensor) -> Tensor | None:
         """Give the places (x, y) in the field of spots (m, p), filled up to full lanes, where the PSF asks for them."""
@@ -188,7 +206,7 @@ class Drawing:
         third = at[:, 2] if self.third else torch.zeros_like(at[:, 0])
         pixel = torch.tensor(self.psf.pixel_size_nm[::-1], dtype=at.dtype, device=at.device)
         if self.third == "width":
-            growth = self._widths_nm(torch.zeros_like(third)) / pixel
+            growth = self._widths_nm(torch.full_like(third, self.focus_nm)) / pixel
             return growth * third[:, None], growth
         width = self._widths_nm(third) / pixel
         if self.third is None:

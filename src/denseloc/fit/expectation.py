@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import DocumentError
 from ..optics import PSF
 from .fisher import Bounds, crlb
 
 PHASES = 5  # places in a pixel along each axis over which a lone emitter's bound is averaged
 FOUND_NM = 100.0  # lateral bound up to which an emitter counts as found: 2.5 of it are the 250 nm of the challenge's rule
 APART = 3.0  # distance of two emitters, in standard deviations of what a joint fit says of it, from which on they are told apart
-MOST_NEIGHBOURS = 24
+MOST_NEIGHBOURS = 150  # on average in a scene
+MOST_OF_LIGHT = 0.95  # of the emitter
+AROUND_PX = 2  # around the emitter's light
+PRIOR_NM = 1000.0  # to which positions are known beforehand
 SERVES = 0.8
 """Share of the emitters that must be found for a density to be called served."""
 
@@ -147,7 +151,8 @@ def bounds_in_crowd(
 ) -> CrowdBounds:
     """Give the bounds of emitters that are fitted together with all their neighbours.
 
-    Scenes are squares of the PSF's own width around one emitter; the neighbours are uniform in the field and in depth and equally bright.
+    Scenes are squares around one emitter, somewhat larger than its light; the neighbours are uniform in the square and in depth, and equally
+    bright. Positions are known beforehand to 1 um, so that two that cannot be told apart leave the rest alone.
 
     Args:
         psf: any PSF.
@@ -156,19 +161,26 @@ def bounds_in_crowd(
         light: photons, background, camera.
         generator: draws the scenes.
         scenes: how many.
+
+    Raises:
+        DocumentError: more neighbours than can be fitted together.
     """
-    y_nm, x_nm = psf.pixel_size_nm
-    side = psf.roi_px
-    size = torch.tensor([side * x_nm, side * y_nm], dtype=torch.float64)
+    pixel = torch.tensor(psf.pixel_size_nm[::-1], dtype=torch.float64)
+    side = _window_px(psf, z_range_nm) + 2 * AROUND_PX
+    size = side * pixel
     low, high = z_range_nm
     mean = density_per_um2 * float(size.prod()) * 1e-6
-    counts = torch.poisson(torch.full((scenes,), mean), generator=generator).long().clamp(max=MOST_NEIGHBOURS)
+    if mean > MOST_NEIGHBOURS:
+        raise DocumentError(
+            f"{density_per_um2:g} emitters per um^2 put {mean:.0f} neighbours into {side} px around an emitter; expected "
+            f"{MOST_NEIGHBOURS} at most: give a lower density, or a smaller range of depths"
+        )
+    counts = torch.poisson(torch.full((scenes,), mean), generator=generator).long()
     lateral, axial, alone = [], [], []
     for count in counts.unique().tolist():
         n = int((counts == count).sum())
         xy = torch.rand(n, count + 1, 2, generator=generator, dtype=torch.float64) * size
-        middle = torch.rand(n, 2, generator=generator, dtype=torch.float64) * torch.tensor([x_nm, y_nm])
-        xy[:, 0] = middle + size / 2 - torch.tensor([x_nm, y_nm]) / 2
+        xy[:, 0] = (side // 2 + torch.rand(n, 2, generator=generator, dtype=torch.float64)) * pixel
         z = low + (high - low) * torch.rand(n, count + 1, 1, generator=generator, dtype=torch.float64)
         found = crlb(
             psf,
@@ -178,6 +190,7 @@ def bounds_in_crowd(
             window_px=(side, side),
             excess=light.excess,
             noise_variance=light.noise_variance,
+            prior_nm=PRIOR_NM,
         )
         lateral.append(torch.hypot(found.x_nm[:, 0], found.y_nm[:, 0]) / np.sqrt(2))
         alone.append(_apart(torch.cat((xy, z), 2), found))
@@ -190,6 +203,19 @@ def bounds_in_crowd(
         return float(values[good].square().mean().sqrt()) if bool(good.any()) else float("inf")
 
     return CrowdBounds(density_per_um2, float(good.double().mean()), rms(sigma), rms(torch.cat(axial)) if axial else None)
+
+
+@torch.no_grad()
+def _window_px(psf: PSF, z_range_nm: tuple[float, float]) -> int:
+    """Give the odd side of the square that holds most of the light that the patch holds, at any depth."""
+    z = torch.linspace(*z_range_nm, 15)
+    light = psf(torch.zeros(len(z), 2), z).clamp(min=0).sum(1)
+    total, half = light.sum((1, 2)), psf.roi_px // 2
+    for reach in range(2, half):
+        middle = slice(half - reach, half + reach + 1)
+        if bool((light[:, middle, middle].sum((1, 2)) >= MOST_OF_LIGHT * total).all()):
+            return 2 * reach + 1
+    return psf.roi_px
 
 
 def _apart(positions_nm: torch.Tensor, found: Bounds) -> torch.Tensor:

@@ -56,6 +56,7 @@ def crlb(
     depth: bool | None = None,
     shared_background: bool = False,
     origin_nm: tuple[float, float] | None = None,
+    prior_nm: float | None = None,
 ) -> Bounds:
     """Give the Cramer-Rao bounds of x, y, z and photons of each emitter and of the background.
 
@@ -71,6 +72,8 @@ def crlb(
         depth: whether z is a parameter; as the PSF's kind says if None.
         shared_background: one background for all planes instead of one each.
         origin_nm: place (x, y) of the window's outer corner in the field, for a PSF that varies there; its middle if None.
+        prior_nm: standard deviation to which x, y and z are known beforehand, as photons are to their own number, so that emitters that
+            cannot be told apart leave the others alone; None for nothing known.
     """
     like = positions_nm.new_zeros(0, dtype=torch.float64)
     positions = positions_nm.to(like)
@@ -92,8 +95,16 @@ def crlb(
         variance = noise.excess * mean + noise.excess**2 * (dark[some] if len(dark) > 1 else dark)
         matrices.append(torch.einsum("npqhw,nrqhw,nqhw->npr", slopes, slopes, 1 / variance.clamp(min=LEAST_MEAN)))
     names = [f"{name}_{k}" for k in range(e) for name in ("x_nm", "y_nm", *(("z_nm",) if has_depth else ()), "photons")]
+    if prior_nm is not None:
+        known = [torch.full_like(bright, prior_nm)] * (3 if has_depth else 2) + [bright]
+        matrices = [torch.cat(matrices) + _information(torch.stack(known, 2).flatten(1), 1 if shared_background else psf.planes)]
     covariance = invert(torch.cat(matrices)) if matrices else like.new_zeros(0, len(names), len(names))
     return _bounds(covariance, names, e, has_depth)
+
+
+def _information(sigma: Tensor, lights: int) -> Tensor:
+    """Give the information matrix (n, p, p) of standard deviations (n, p - lights), none on the backgrounds."""
+    return torch.diag_embed(torch.cat((sigma**-2, torch.zeros_like(sigma[:, :1]).expand(-1, lights)), 1))
 
 
 def _expected(

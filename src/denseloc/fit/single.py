@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..optics import PSF
 from .deviance import deviance, expected_moments, p_value
-from .drawing import Drawing, Third, Windows
+from .drawing import DEPTHS_NM, Drawing, Third, Windows
 from .fisher import invert
 from .levenberg import Climb, Limits, climb
 from .noise import Noise
@@ -17,9 +17,6 @@ from .start import by_least_squares, by_moments, depth_starts
 
 LEAST_PHOTONS, LEAST_BACKGROUND = 1e-2, 1e-3
 WIDTHS = (0.3, 4.0)  # factors on the width that are believed
-DEPTHS_NM = (-750.0, 750.0)
-"""Depths searched where neither the PSF nor the caller says which."""
-
 CHUNK_PX = 1 << 20  # pixels that are held at once beside the windows themselves
 
 

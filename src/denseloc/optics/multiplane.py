@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..kernels.gaussian_pixel.naive import aligned
 from ..units import PixelSize
-from .base import PSF, PSFSettings, gaussian_width, parameter
+from .base import MOST_LIGHT, PSF, PSFSettings, gaussian_width, parameter
 
 
 class MultiplaneSettings(PSFSettings):
@@ -36,6 +36,10 @@ class MultiplaneSettings(PSFSettings):
             value = getattr(self, name)
             if value is not None and len(value) != planes:
                 raise ValueError(f"{name} has {len(value)} entries, plane_focus_nm has {planes}")
+        if self.transmission is not None and (min(self.transmission) <= 0 or sum(self.transmission) > MOST_LIGHT):
+            raise ValueError(
+                f"transmission {self.transmission}: expected shares above 0 that add up to 1 or less (found {sum(self.transmission):g})"
+            )
         return self
 
     def build(self, pixel_size_nm: PixelSize) -> MultiplanePSF:
@@ -70,6 +74,13 @@ class MultiplanePSF(PSF):
             at_x, at_y = dx_px + shift[0] / x_nm, dy_px + shift[1] / y_nm
             planes.append(share * aligned(at_x, at_y, width / x_nm, width / y_nm, self.roi_px))
         return torch.stack(planes, dim=1)
+
+    @torch.no_grad()
+    def keep_possible(self) -> None:
+        """Bring what a fit has moved out of the ranges of the document back, in place; all light that is detected is in the planes."""
+        super().keep_possible()
+        self.transmission.clamp_(min=1e-6)
+        self.transmission.div_(self.transmission.sum())
 
     def values(self) -> dict[str, object]:
         """Give the present values of the formula's parameters under their names in the document."""

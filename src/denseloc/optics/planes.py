@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ..description import Section, Shelf
+from ..errors import DocumentError
 from ..units import PixelSize
 from .astigmatic import AstigmaticSettings
-from .base import PSF, PSFSettings
+from .base import MOST_LIGHT, PSF, PSFSettings
 from .double_helix import DoubleHelixSettings
 from .field import FieldSettings
 from .gaussian import GaussianSettings, TwoGaussianSettings
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     PlanePSF = Any
 else:
     PlanePSF = ONE_PLANE.field()
-
-MOST_LIGHT = 1.05
-"""Sum of the shares that a fit may leave behind."""
 
 Row = tuple[float, float, float]
 
@@ -178,4 +176,10 @@ class PlanesPSF(PSF):
         if place_nm is not None:
             turn = self.affine[:, :, :2] - torch.eye(2, dtype=self.affine.dtype, device=self.affine.device)
             shift = shift + torch.einsum("pij,nj->npi", turn, (place_nm - self.centre_nm).to(turn))
-        return offset_px[:, None] + shift.to(offset_px) / self._pixel(offset_px)
+        shift = shift.to(offset_px) / self._pixel(offset_px)
+        if len(shift) and float(shift.detach().abs().max()) > self.roi_px / 2 - 1:
+            raise DocumentError(
+                f"the registration moves emitters by {float(shift.detach().abs().max()):.1f} px in the patch of {self.roi_px} px, out of which their "
+                "light falls; put centre_nm into the middle of the field, cut the planes to the same field, or raise roi_px"
+            )
+        return offset_px[:, None] + shift
