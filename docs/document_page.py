@@ -24,8 +24,8 @@ One TOML (or JSON) file names the microscope, what lies under it, and how a loca
 experiment. Device, threads and file names are options of the command, never part of the document.
 
 The document is strict: an unknown key, a missing one or an impossible value ends the command with one line that names the key and the
-nearest known one. What differs from laboratory to laboratory (pixel size, gain, offset) has no default. Names of `.npy` files count from the
-document's own folder. Lengths are in nm unless the key says otherwise; see [coordinates and units](coordinates.md).
+nearest known one. What differs from laboratory to laboratory (pixel size, gain, offset) has no default. Names of `.npy` and `.mat` files count
+from the document's own folder. Lengths are in nm unless the key says otherwise; see [coordinates and units](coordinates.md).
 
 An editor that knows JSON schema completes and checks the document if its first line is `#:schema <path of this folder>/experiment.schema.json`.
 """

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
+from scipy.io import savemat
 
 from denseloc.errors import CalibrationError, CameraError, DocumentError
 from denseloc.experiment import Experiment
@@ -106,7 +107,7 @@ def test_a_document_that_is_nested_without_end(tmp_path: Path, suffix: str, dept
 
 
 def test_a_document_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("denseloc.experiment.LONGEST_DOCUMENT", 1 << 20)
+    monkeypatch.setattr("denseloc.documents.LONGEST_DOCUMENT", 1 << 20)
     with open(tmp_path / "a.toml", "wb") as file:
         file.truncate(1 << 32)
     for path in (tmp_path / "a.toml", Path("/dev/zero")):
@@ -118,6 +119,21 @@ def test_a_file_whose_name_is_none(tiny_document: dict[str, Any], tmp_path: Path
     (tmp_path / "a.json").write_text(json.dumps({**tiny_document, "psf": {"file": "a\0b"}}))
     with pytest.raises(CalibrationError, match="no such file"):
         Experiment.from_file(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("name", ["mask.mat", "mask.mat:wave"])
+def test_a_mask_of_matlab_counts_from_the_documents_folder(
+    tiny_document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    mask = {"kind": "array", "values": name}
+    pupil = {"kind": "pupil", "wavelength_nm": 600, "numerical_aperture": 1.2, "immersion_index": 1.33, "roi_px": 9, "mask": mask}
+    (tmp_path / "here").mkdir()
+    savemat(tmp_path / "here" / "mask.mat", {"wave": np.eye(8)})
+    (tmp_path / "here" / "a.json").write_text(json.dumps({**tiny_document, "psf": pupil, "description": "with mask.mat"}))
+    monkeypatch.chdir(tmp_path)
+    experiment = Experiment.from_file("here/a.json")
+    np.testing.assert_array_equal(experiment.psf.mask.values, np.eye(8))
+    assert experiment.description == "with mask.mat"
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "src" / "denseloc"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "units", "description", "files", "machine", "kernels"),
+    ("errors", "units", "description", "documents", "files", "machine", "kernels"),
     ("data",),
     ("optics", "camera", "specimen"),
     ("microscope",),
@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "files": ("errors",),
     "description": ("errors",),
+    "documents": ("errors",),
     "units": ("errors",),
     "machine": ("errors",),
     "preparation": ("model_file",),

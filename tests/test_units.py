@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from denseloc.units import index_to_nm, nm_to_index, pixel_size_pair
+from denseloc.units import index_to_nm, is_plausible_pixel_size, nm_to_index, pixel_size_pair
 
 
 def test_the_centre_of_the_first_pixel_lies_half_a_pixel_from_the_corner() -> None:
@@ -30,3 +30,10 @@ def test_there_and_back(index: object) -> None:
 )
 def test_a_pixel_size_is_a_pair_y_x(given: object, pair: tuple[float, float]) -> None:
     assert pixel_size_pair(given) == pair  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("size", "plausible"), [((5, 2000), True), ((4.9, 100), False), ((100, 2001), False), ((100, float("nan")), False)]
+)
+def test_pixels_of_microscopes_are_5_to_2000_nm_wide(size: tuple[float, float], plausible: bool) -> None:
+    assert is_plausible_pixel_size(size) is plausible

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +13,14 @@ from pydantic import Field, field_validator, model_validator
 from .camera import CAMERAS, Camera
 from .data import Grid
 from .description import Section, parse
-from .errors import DocumentError
+from .documents import own_file, read_document
 from .formats.psf_files import read_psf
 from .localize import LOCALIZERS, DecodeSettings, InputConditions, Localizer, LocalizerSettings, Scales
 from .microscope import Microscope
 from .optics import PSFS
 from .specimen import Specimen, SpecimenSettings
 from .train import Simulator, TrainingSettings
-from .units import PixelSize, pixel_size_pair
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -37,10 +30,6 @@ if TYPE_CHECKING:
     LocalizerKind: TypeAlias = Any
 else:
     PSFKind, CameraKind, LocalizerKind = PSFS.field(), CAMERAS.field(), LOCALIZERS.field()
-
-
-LONGEST_DOCUMENT = 1 << 28
-"""Bytes that a document may have; one with maps of a whole sensor inside takes tens of MB."""
 
 
 class Experiment(Section):
@@ -65,7 +54,7 @@ class Experiment(Section):
     @field_validator("pixel_size_nm")
     @classmethod
     def _plausible(cls, value: PixelSize) -> PixelSize:
-        if not all(5 <= side <= 2000 for side in value):
+        if not is_plausible_pixel_size(value):
             raise ValueError("a camera pixel in the sample is 5 to 2000 nm wide; give it in nm")
         return value
 
@@ -89,9 +78,9 @@ class Experiment(Section):
         """
         path = Path(path)
         values = read_document(path)
-        if (psf := _own_file(values, "psf", path)) is not None:
+        if (psf := own_file(values, "psf", path)) is not None:
             values["psf"] = read_psf(psf, pixel_size_nm=_size(values.get("pixel_size_nm"))).section
-        if (camera := _own_file(values, "camera", path)) is not None:
+        if (camera := own_file(values, "camera", path)) is not None:
             content = read_document(camera)
             values["camera"] = content.get("camera", content)
         return parse(cls, values, str(path))
@@ -161,13 +150,12 @@ class Experiment(Section):
 
     def _with_psf(self, section: LocalizerSettings) -> LocalizerSettings:
         """Give a method that fits a PSF that of the document, where it names none of its own."""
-        named = "psf" in type(section).model_fields and getattr(section, "psf", None) is None
-        return section.model_copy(update={"psf": self.psf}) if named else section
+        lacks_one = section.takes_psf and getattr(section, "psf", None) is None
+        return section.model_copy(update={"psf": self.psf}) if lacks_one else section
 
     def build_simulator(self, localizer: Localizer, device: torch.device | str = "cpu") -> Simulator:
         """Make what draws the training batches."""
         side = self.training.patch_px
-        told = getattr(self.localizer, "conditioned", False)
         return Simulator(
             self.build_specimen((side, side)),
             self.build_microscope((side, side)).to(device),
@@ -175,53 +163,8 @@ class Experiment(Section):
             psf_scale=self.training.psf_scale,
             lone_fraction=self.training.lone_fraction,
             frames=self.training.frames,
-            reference=None if told else localizer.scales.reference.tensor(1),
+            reference=None if self.localizer.is_told else localizer.scales.reference.tensor(1),
         )
-
-
-def read_document(path: Path | str) -> dict[str, Any]:
-    """Read a TOML or JSON file as plain values; names of .npy files in it become paths from its folder.
-
-    Raises:
-        DocumentError: not readable, or not a table of keys.
-    """
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            content = file.read(LONGEST_DOCUMENT + 1)
-        text = content.decode("utf-8-sig")  # some editors begin a file with a byte-order mark
-    except OSError as error:
-        raise DocumentError(f"cannot read the document {path} ({error.strerror}); give a TOML or JSON file") from None
-    except UnicodeDecodeError:
-        raise DocumentError(f"{path} is not a text file; give a TOML or JSON document") from None
-    except ValueError as error:  # a name with a null byte
-        raise DocumentError(f"cannot read the document {str(path)!r} ({error}); give a TOML or JSON file") from None
-    if len(content) > LONGEST_DOCUMENT:
-        raise DocumentError(
-            f"{path} has more than {LONGEST_DOCUMENT >> 20} MiB, expected a document; keep large arrays in .npy files"
-        )
-    is_json = path.suffix.lower() == ".json"
-    try:
-        values = json.loads(text) if is_json else tomllib.loads(text)
-        resolved = _resolve_paths(values, path.parent)
-    except (ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DocumentError(f"{path} is not valid {'JSON' if is_json else 'TOML'}: {reason}") from None
-    if not isinstance(resolved, dict):
-        raise DocumentError(f"{path} holds {type(values).__name__}, expected keys and values; give a document")
-    return resolved
-
-
-def _own_file(values: Mapping[str, Any], section: str, path: Path) -> Path | None:
-    """Give the path of a section's own file, or None where the section stands in the document."""
-    given = values.get(section)
-    name = given.get("file") if isinstance(given, dict) else given
-    if not isinstance(name, str):
-        return None
-    if isinstance(given, dict) and len(given) > 1:
-        others = ", ".join(key for key in given if key != "file")
-        raise DocumentError(f"{path}: '{section}.file' stands alone, found {others} beside it; give the file or the values")
-    return path.parent / name
 
 
 def _size(value: Any) -> float | PixelSize | None:
@@ -232,12 +175,4 @@ def _size(value: Any) -> float | PixelSize | None:
     return float(numbers[0]) if len(numbers) == 1 else (float(numbers[0]), float(numbers[1]))
 
 
-def _resolve_paths(values: Any, folder: Path) -> Any:
-    """Turn relative names of .npy files into paths from the document's folder."""
-    if isinstance(values, dict):
-        return {key: _resolve_paths(value, folder) for key, value in values.items()}
-    if isinstance(values, list):
-        return [_resolve_paths(value, folder) for value in values]
-    if isinstance(values, str) and values.endswith(".npy"):
-        return str(folder / values)
-    return values
+__all__ = ["Experiment", "read_document"]

@@ -32,6 +32,7 @@ from .model_file import Model, find_model
 from .optics import PSFSettings
 from .preparation import Preparation, prepare
 from .selection import Selection
+from .units import pixel_size_pair
 
 BLOCK_PX = 1 << 22  # pixels of a block of frames: some seconds of work, some tens of MB
 MAX_BLOCK = 512
@@ -153,7 +154,10 @@ def localize(
     if isinstance(model, (str, Path)):
         model = find_model(model)
     if isinstance(psf, (str, Path)):
-        psf = read_psf(psf, pixel_size_nm=pixel_size_nm or movie.pixel_size_nm).section
+        psf, record = read_psf(psf, pixel_size_nm=pixel_size_nm or movie.pixel_size_nm)
+        calibrated = record.get("pixel_size_nm")
+        if pixel_size_nm is None and movie.pixel_size_nm is None and calibrated is not None:
+            pixel_size_nm = pixel_size_pair(tuple(calibrated) if isinstance(calibrated, (list, tuple)) else calibrated)
     ready = _prepare(whole, movie, lambda part: prepare(part, model, pixel_size_nm, camera, method, chosen, psf))
     prepared(ready)
     localizer = ready.model.localizer.to(chosen)

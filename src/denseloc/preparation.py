@@ -13,17 +13,19 @@ import numpy as np
 import torch
 
 from .calibrate.background import background_map
-from .calibrate.conditions import Conditions, Source, estimate_conditions
+from .calibrate.conditions import Conditions, estimate_conditions
+from .calibrate.given_camera import differs_by_pixel, estimate_with_camera
 from .camera import CAMERAS, SCMOS, Camera
 from .data import Movie
 from .description import nearest, parse
 from .errors import CameraError, ModelError, MovieError
 from .experiment import Experiment, read_document
+from .fit import DEPTHS_NM
 from .localize import LOCALIZERS, InputConditions
 from .model_file import Model, find_model
 from .optics import PSFSettings
 from .survey import Survey, survey
-from .units import PixelSize, pixel_size_pair
+from .units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 
 GENERAL = "general-2d"
 LEAST_SIDE_PX = 8
@@ -94,15 +96,12 @@ def prepare(
         raise ModelError(
             f"model {chosen.name} sees {planes} focal planes, the movie has {movie.n_planes}; choose a model for such a movie, or say --planes"
         )
-    source = "given" if camera is not None else "measured" if general else "the model's document"
-    noise_source: Source = "assumed" if getattr(camera, NOISE_NOT_SAID, False) else "given"
+    source = "given" if camera is not None else "measured" if general else OF_DOCUMENT
     if camera is None and not general:
         camera = experiment.build_camera()
     if camera is not None:
         camera = copy.deepcopy(camera.crop(*movie.roi_px))
     measured = _measure(movie, size, camera, None if general and psf is None else experiment)
-    if camera is not None:
-        measured = replace(measured, noise_variance=replace(measured.noise_variance, source=noise_source))
     if camera is None:
         camera = _measured_camera(measured)
     noise = float(torch.as_tensor(camera.noise_variance(movie.shape_px)).mean())
@@ -136,6 +135,7 @@ def prepare(
             "source": source,
             "offset_counts": measured.offset_counts.value,
             "counts_per_photon": measured.counts_per_photon.value,
+            "pixel_maps": differs_by_pixel(camera, movie.shape_px),
         },
         pixel_size_nm=size,
         conditions=conditions,
@@ -183,7 +183,7 @@ def _by_method(method: str | None, psf: PSFSettings | None, size: float | tuple[
     if psf is None:
         experiment = general.experiment.model_copy(update={"localizer": section()})
         return Model(section().build(general.localizer.scales), experiment, name=method)
-    if "psf" not in section.model_fields:
+    if not section.takes_psf:
         raise ModelError(f"method '{method}' takes no PSF; leave --psf out")
     pixel = general.experiment.pixel_size_nm if size is None else pixel_size_pair(size)
     built = psf.build(pixel)
@@ -198,17 +198,13 @@ def _by_method(method: str | None, psf: PSFSettings | None, size: float | tuple[
     return Model(localizer.build(scales), experiment, name=f"{method} with a given PSF")
 
 
-DEPTHS_NM = (-750.0, 750.0)  # searched where the PSF does not say how far it is known
-
-
 def serves_many(experiment: Experiment) -> bool:
     """Whether a model takes movies of any camera and pixel size: drawn with various cameras, and told the conditions or without training."""
-    told = getattr(experiment.localizer, "conditioned", not experiment.localizer.needs_training)
-    return bool(experiment.camera.kind == "various" and told)
+    return bool(experiment.camera.kind == "various" and experiment.localizer.is_told)
 
 
+OF_DOCUMENT = "the model's document"  # where the camera of a model for one microscope comes from
 READ_NOISE_ELECTRONS = 1.5  # of an sCMOS camera for which none was given
-NOISE_NOT_SAID = "read_noise_is_assumed"  # attribute of a camera whose read noise nobody gave
 
 
 def read_camera(text: str) -> Camera:
@@ -273,7 +269,7 @@ def parse_camera(text: str) -> Camera:
     if not_said:
         values["read_noise_electrons"] = READ_NOISE_ELECTRONS
     built: Camera = parse(CAMERAS.get(kind), {"kind": kind, **values}, "--camera").build()
-    setattr(built, NOISE_NOT_SAID, not_said)
+    built.read_noise_assumed = not_said
     return built
 
 
@@ -284,7 +280,7 @@ def _pixel_size(movie: Movie, given: float | tuple[float, float] | None, experim
     if size is None:
         raise MovieError(f"{movie.name} does not say its pixel size; give it: --pixel-size-nm 100")
     pair = pixel_size_pair(size)
-    if not all(5 <= side <= 2000 for side in pair):
+    if not is_plausible_pixel_size(pair):
         raise MovieError(f"pixel size {pair[1]:g} nm; expected 5 to 2000 nm in the sample plane: give --pixel-size-nm in nm")
     return pair
 
@@ -293,18 +289,7 @@ def _measure(movie: Movie, size: PixelSize, camera: Camera | None, experiment: E
     """Estimate the conditions, with camera and width fixed where they are known."""
     if camera is None:
         return estimate_conditions(movie, pixel_size_nm=size)
-    zero = camera.to_photons(torch.zeros(movie.shape_px))
-    slope = camera.counts_per_photon
-    gain = float(torch.as_tensor(slope, dtype=torch.float32).mean())
-    return estimate_conditions(
-        movie,
-        pixel_size_nm=size,
-        offset_counts=-float(zero.mean()) * gain,
-        counts_per_photon=gain,
-        excess=float(torch.as_tensor(camera.excess, dtype=torch.float32).mean()),
-        noise_variance=max(0.0, float(torch.as_tensor(camera.noise_variance(movie.shape_px)).mean())),
-        width_nm=None if experiment is None else experiment.width_px() * size[1],
-    )
+    return estimate_with_camera(movie, size, camera, None if experiment is None else float(experiment.psf.width_in_focus_nm()))
 
 
 def _converter(camera: Camera) -> Callable[[np.ndarray], np.ndarray]:
@@ -323,13 +308,18 @@ def _measured_camera(measured: Conditions) -> Camera:
 
 
 def uneven_background(
-    movie: Movie, to_photons: Callable[[np.ndarray], np.ndarray], excess: float = 1.0, noise_variance: float = 0.0
+    movie: Movie, to_photons: Callable[[np.ndarray], np.ndarray], excess: float, noise_variance: float
 ) -> np.ndarray:
-    """Measure the smooth background of the region in photons, (rows, columns) of the first plane."""
+    """Measure the smooth background of the region in photons, (rows, columns) of the first plane.
+
+    Args:
+        movie: counts.
+        to_photons: turns counts of the region into photons.
+        excess, noise_variance: noise of the photons, ``excess mu + noise_variance``.
+    """
     rows, columns = movie.shape_px
     counts = movie.sample(max(8, min(200, (1 << 23) // (rows * columns))))[:, 0]
-    photons = to_photons(counts.astype(np.float32)) / excess  # in units whose shot noise is that of their number
-    return np.maximum(background_map(photons, noise_variance / excess**2) * excess, 0.05).astype(np.float32)
+    return np.maximum(background_map(to_photons(counts.astype(np.float32)), noise_variance, excess), 0.05).astype(np.float32)
 
 
 def judge_conditions(measured: Conditions, experiment: Experiment, size: PixelSize, at_least: float = 0.0) -> list[str]:

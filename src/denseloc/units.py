@@ -9,6 +9,8 @@ Number = TypeVar("Number")  # float, numpy array or torch tensor
 PixelSize = tuple[float, float]
 """(y, x) in nm."""
 
+SMALLEST_PIXEL_NM, LARGEST_PIXEL_NM = 5.0, 2000.0
+
 ORIGIN = "outer corner of pixel (0, 0)"
 Z_SIGN = "z = 0 at best focus; positive z as in the calibration of the PSF"
 
@@ -19,6 +21,11 @@ def pixel_size_pair(pixel_size_nm: float | tuple[float, float]) -> PixelSize:
         return (float(pixel_size_nm), float(pixel_size_nm))
     y, x = pixel_size_nm
     return (float(y), float(x))
+
+
+def is_plausible_pixel_size(pixel_size_nm: PixelSize) -> bool:
+    """Say whether both sides of a camera pixel are 5 to 2000 nm wide in the sample, as those of microscopes are."""
+    return all(SMALLEST_PIXEL_NM <= side <= LARGEST_PIXEL_NM for side in pixel_size_nm)
 
 
 def index_to_nm(index: Number, pixel_nm: float) -> Number:

@@ -129,6 +129,14 @@ def test_background_map_follows_an_uneven_background(frames, simulate):
     assert np.corrcoef(found[inner].ravel(), truth[inner].ravel())[0, 1] > 0.97
 
 
+def test_background_map_knows_excess_noise():
+    rng = np.random.default_rng(7)
+    photons = rng.gamma(np.maximum(rng.poisson(3.0, (60, 64, 64)), 1e-9), 1.0) + rng.normal(0, 1.0, (60, 64, 64))
+    assert background_map(photons, 1.0, excess=2.0).mean() == pytest.approx(3.0, rel=0.05)
+    twice = background_map(2 * photons, 4 * 1.0, excess=2 * 1.0)
+    np.testing.assert_allclose(twice, 2 * background_map(photons, 1.0), rtol=1e-4)
+
+
 class CountingSource:
     """A wide field with molecules in one corner that counts what is read."""
 

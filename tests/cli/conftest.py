@@ -85,7 +85,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 def untrained(path: Path, **changes: object) -> Path:
     """Write a model that was not trained, for a changed document."""
-    from denseloc.experiment import Experiment, tomllib
+    from denseloc.documents import tomllib
+    from denseloc.experiment import Experiment
     from denseloc.model_file import Model, save_model
 
     document = Experiment.from_json({**tomllib.loads(DOCUMENT), **changes})

@@ -209,6 +209,10 @@ def test_localize_with_the_psf_finds_the_molecules(made, command, tmp_path):
     answer = command("localize", movie, "--method", "single", "--psf", made, "-o", out, *given)
     assert answer.code == 0, answer
     table, truth = read_table(out), np.array(true)
+    assert ((table.x_nm >= 0) & (table.x_nm <= 4800) & (table.y_nm >= 0) & (table.y_nm <= 4800)).all()
+    without = command("localize", movie, "--method", "single", "--psf", made, "-o", tmp_path / "u.parquet", *given[:2], *given[4:])
+    assert without.code == 0, without.err  # the PSF knows the pixel size where the movie does not
+    assert (read_table(tmp_path / "u.parquet").x_nm == table.x_nm).all()
     assert len(truth) - 3 <= len(table) <= len(truth) + 3
     offset = read_psf(made).record["wobble_nm"]
     assert len(offset) == 15

@@ -10,8 +10,9 @@ import torch
 
 from denseloc.calibrate.conditions import Conditions, Estimate
 from denseloc.data import Frames, Localizations, Movie, movie_from_array
+from denseloc.documents import tomllib
 from denseloc.errors import MovieError
-from denseloc.experiment import Experiment, tomllib
+from denseloc.experiment import Experiment
 from denseloc.formats import open_movie
 from denseloc.localize import InputConditions, Localizer, Scales
 from denseloc.model_file import find_model, load_model

@@ -12,7 +12,8 @@ import torch
 
 import denseloc as dl
 from denseloc.data import Emitters, Grid, Localizations, Provenance, movie_from_array
-from denseloc.experiment import Experiment, tomllib
+from denseloc.documents import tomllib
+from denseloc.experiment import Experiment
 from denseloc.localize import InputConditions
 from denseloc.microscope import Microscope
 from denseloc.optics import GaussianSettings

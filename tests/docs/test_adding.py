@@ -12,13 +12,15 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from denseloc import formats
 from denseloc.camera import CAMERAS
 from denseloc.data import Frames
 from denseloc.description import parse
-from denseloc.errors import MovieError
+from denseloc.errors import CalibrationError, MovieError
+from denseloc.formats import psf_files
 from denseloc.localize import LOCALIZERS, InputConditions, Scales
 from denseloc.optics import PSFS
 
@@ -133,6 +135,33 @@ def test_a_format(example, monkeypatch, tmp_path):
         formats.open_movie(path)
 
 
+def test_a_psf_file_format(example, monkeypatch, tmp_path):
+    stack_format = example("src/denseloc/formats/psf_files/image_stack.py").ImageStack()
+    monkeypatch.setattr(psf_files, "PSF_FORMATS", (*psf_files.PSF_FORMATS, stack_format))
+    known = PSFS.get("astigmatic")(width_nm=130, focus_a_nm=200, focus_b_nm=-200, depth_nm=400, roi_px=15).build((110.0, 100.0))
+    z = torch.arange(-400.0, 401.0, 50.0)
+    with torch.no_grad():
+        images = 5000 * known(torch.zeros(len(z), 2), z)[:, 0].numpy()
+    path = tmp_path / "psf.tif"
+    tifffile.imwrite(path, images, imagej=True, metadata={"axes": "ZYX", "spacing": 0.05, "unit": "um"})
+    section, record = psf_files.read_psf(path, pixel_size_nm=(110, 100))
+    assert record["z_range_nm"] == pytest.approx([-400, 400])
+    at, depth = torch.tensor([[0.3, -0.2]]), torch.tensor([130.0])
+    with torch.no_grad():
+        wanted, found = known(at, depth)[0, 0], section.build((110.0, 100.0))(at, depth)[0, 0]
+    margin = (15 - section.roi_px) // 2
+    wanted = wanted[margin : 15 - margin, margin : 15 - margin]
+    assert (found - wanted).abs().max() < 0.01 * wanted.max()
+    with pytest.raises(CalibrationError, match="the pixel size is not known"):
+        psf_files.read_psf(path)
+    tifffile.imwrite(path, images[0])
+    with pytest.raises(CalibrationError, match="holds an image of 15 x 15 pixels, expected a stack of images of a PSF by ImageJ"):
+        psf_files.read_psf(path, pixel_size_nm=100)
+    path.write_bytes(b"some text")
+    with pytest.raises(CalibrationError, match="not a readable TIFF"):
+        psf_files.read_psf(path, pixel_size_nm=100)
+
+
 CONTRACTS = {
     "test_psfs.py": ("optics", "PSFS", "logistic", "LogisticSettings"),
     "test_cameras.py": ("camera", "CAMERAS", "spad", "SPADSettings"),
@@ -187,5 +216,5 @@ def test_a_kernel(example, shape):
 def test_every_example_of_the_page_is_loaded_by_a_test():
     here = Path(__file__).read_text(encoding="utf-8")
     paths = [path for path, _ in EXAMPLE.findall(PAGE.read_text(encoding="utf-8"))]
-    assert len(paths) == 7
+    assert len(paths) == 8
     assert all(f'example("{path}")' in here for path in paths)

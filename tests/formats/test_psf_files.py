@@ -8,10 +8,13 @@ from types import MappingProxyType
 import h5py
 import numpy as np
 import pytest
+import scipy.io
 import torch
 import yaml
 
+from denseloc.documents import resolve_paths
 from denseloc.errors import CalibrationError, DocumentError, OutputError
+from denseloc.formats import psf_files
 from denseloc.formats.psf_files import psf_suffixes, read_psf, write_psf
 from denseloc.optics import (
     AstigmaticSettings,
@@ -20,6 +23,7 @@ from denseloc.optics import (
     MultiplaneSettings,
     PupilSettings,
     ResidualMaps,
+    SplineSettings,
 )
 from denseloc.optics.masks import ArrayMaskSettings
 
@@ -396,6 +400,64 @@ def test_the_psf_of_a_whole_document(tmp_path):
     assert record["pixel_size_nm"] == [110.0, 100.0]
 
 
+def test_files_inside_a_section_count_from_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    values = np.zeros((3, 15, 15), np.float32)
+    values[:, 7, 7] = 1
+    samples = SplineSettings.from_samples(values, -50.0, 50.0, 1, 11, pixel_size_nm=100.0)
+    np.save(tmp_path / "here" / "spline.npy", samples.coefficients)
+    plane = {
+        "psf": {"kind": "spline", "coefficients": "spline.npy", "z_min_nm": -50, "z_step_nm": 50, "nodes_per_px": 1, "roi_px": 11}
+    }
+    planes = {"kind": "planes", "roi_px": 11, "plane": [{**plane, "transmission": 0.5}, {**plane, "transmission": 0.5}]}
+    (tmp_path / "here" / "psf.json").write_text(json.dumps(planes))
+    scipy.io.savemat(tmp_path / "here" / "mask.mat", {"wave": np.eye(8), "other": np.ones((4, 4))})
+    mask = {"kind": "array", "values": "mask.mat:wave"}
+    pupil = {"kind": "pupil", "wavelength_nm": 600, "numerical_aperture": 1.2, "immersion_index": 1.33, "mask": mask}
+    (tmp_path / "here" / "masked.json").write_text(json.dumps({"name": "of mask.mat", "psf": pupil}))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name in ("../here/psf.json", tmp_path / "here" / "psf.json"):
+        section, _ = read_psf(name)
+        np.testing.assert_array_equal(section.plane[1].psf.coefficients, samples.coefficients)
+    section, _ = read_psf("../here/masked.json")
+    np.testing.assert_array_equal(section.mask.values, np.eye(8))
+    assert resolve_paths({"name": "of mask.mat"}, tmp_path) == {"name": "of mask.mat"}
+
+
+@pytest.mark.parametrize("named", ['psf = { file = "cells/psf.h5" }', 'psf = "cells/psf.h5"'])
+def test_a_document_may_name_the_file_of_its_psf(tmp_path, monkeypatch, named):
+    (tmp_path / "cells").mkdir()
+    write_psf(tmp_path / "cells" / "psf.h5", ASTIGMATIC, RECORD)
+    (tmp_path / "experiment.toml").write_text(f"pixel_size_nm = 120\n{named}\n")
+    monkeypatch.chdir(tmp_path / "cells")
+    section, record = read_psf("../experiment.toml")
+    assert same(section, ASTIGMATIC)
+    assert record["z_range_nm"] == [-600, 600]
+    assert record["pixel_size_nm"] == [120, 120]
+
+
+def test_a_named_file_names_no_further_one(tmp_path):
+    path = tmp_path / "experiment.toml"
+    path.write_text('psf = { file = "experiment.toml" }')
+    refused(path, "experiment.toml names a further file; name the PSF itself")
+    path.write_text('psf = { file = "none.h5" }')
+    with pytest.raises(CalibrationError, match=r"none.h5: no such file"):
+        read_psf(path)
+    path.write_text('psf = { file = "psf.h5", kind = "gaussian" }')
+    with pytest.raises(DocumentError, match=r"'psf.file' stands alone, found kind beside it"):
+        read_psf(path)
+
+
+def test_a_psf_of_smap_beside_a_document(tmp_path, monkeypatch):
+    write_psf(tmp_path / "psf.mat", ASTIGMATIC, RECORD)
+    (tmp_path / "experiment.toml").write_text('psf = { file = "psf.mat" }')
+    monkeypatch.chdir(tmp_path)
+    assert read_psf("experiment.toml").section.kind == "spline"
+    monkeypatch.chdir(tmp_path.parent)
+    assert read_psf(f"{tmp_path.name}/experiment.toml").section.kind == "spline"
+
+
 def test_bad_sections_are_refused(tmp_path):
     path = tmp_path / "psf.json"
     path.write_text('{"kind": "gaussian", "widht_nm": 1}')
@@ -431,6 +493,23 @@ def test_names_and_other_programs_files(tmp_path):
     )
     with pytest.raises(CalibrationError, match=r"no PSF can be written as '.csv'.*expected .h5"):
         write_psf(tmp_path / "psf.csv", ASTIGMATIC)
+
+
+def test_a_format_that_says_nothing_of_other_files_will_do(tmp_path, monkeypatch):
+    class Bare(psf_files.PSFFormat):
+        name, suffixes, expects = "bare", (".bare",), "a bare PSF"
+
+        def claims(self, path):
+            return path.read_bytes() == b"bare"
+
+        def read(self, path, pixel_size_nm=None):
+            return psf_files.PSFFile(ASTIGMATIC, {})
+
+    monkeypatch.setattr(psf_files, "PSF_FORMATS", (*psf_files.PSF_FORMATS, Bare()))
+    (tmp_path / "a.bare").write_bytes(b"bare")
+    assert read_psf(tmp_path / "a.bare").section is ASTIGMATIC
+    (tmp_path / "a.bare").write_bytes(b"other")
+    refused(tmp_path / "a.bare", "holds 5 bytes of something else, expected a bare PSF; give the calibration")
 
 
 def test_files_of_peers_that_are_no_psf(shared):

@@ -15,7 +15,7 @@ from scipy.interpolate import CubicSpline
 from denseloc.errors import CalibrationError
 from denseloc.formats.psf_files import read_psf, write_psf
 from denseloc.kernels.gaussian_pixel.naive import aligned
-from denseloc.optics import AstigmaticSettings, MultiplaneSettings
+from denseloc.optics import AstigmaticSettings, FieldSettings, MultiplaneSettings, PlanesSettings
 
 PIXEL_NM = (110.0, 100.0)
 NODES, PLANES, DZ, Z0 = 17, 25, 40.0, 10.0
@@ -340,6 +340,37 @@ def test_what_smap_cannot_hold_is_not_written(tmp_path):
         with pytest.raises(CalibrationError, match=words):
             write_psf(tmp_path / "c.mat", settings, record)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_changes_over_the_field_is_not_written_for_smap(tmp_path):
+    lens = {"kind": "gaussian", "width_nm": 130.0, "depth_nm": 350.0, "roi_px": 15}
+    record = {"z_range_nm": (-400.0, 400.0), "pixel_size_nm": PIXEL_NM}
+
+    def planes(affine, second=lens):
+        pair = ({"psf": lens, "transmission": 0.5}, {"psf": second, "transmission": 0.5, "affine": affine})
+        return PlanesSettings(plane=pair, roi_px=15)
+
+    here = ((1.0, 0.0, 40.0), (0.0, 1.0, -30.0))
+    write_psf(tmp_path / "shifted.mat", planes(here), record)
+    shifted, _ = read_psf(tmp_path / "shifted.mat")
+    found, known = drawn(shifted, 0.2, -0.1, 90.0), drawn(planes(here), 0.2, -0.1, 90.0)
+    margin = (15 - shifted.roi_px) // 2
+    np.testing.assert_allclose(found, known[:, margin : 15 - margin, margin : 15 - margin], atol=0.01 * known.max())
+    pupil = {"kind": "pupil", "wavelength_nm": 650.0, "numerical_aperture": 1.1, "immersion_index": 1.33, "model": "scalar"}
+    maps = np.zeros((6, 2, 2))
+    field = {"kind": "field", "pupil": pupil, "field_nm": (2e4, 2e4), "roi_px": 15}
+    flat, uneven = {**field, "zernike_maps_nm": maps + 10}, {**field, "zernike_maps_nm": maps + np.arange(4.0).reshape(2, 2)}
+    write_psf(tmp_path / "flat.mat", FieldSettings(**flat), record)
+    for section, words in (
+        (planes(((1.0, 0.01, 0.0), (-0.01, 1.0, 0.0))), "plane 2 is turned or stretched against the first"),
+        (planes(((1.002, 0.0, 0.0), (0.0, 1.0, 0.0))), "plane 2 is turned or stretched against the first"),
+        (planes(here, uneven), "in plane 2 the aberrations change over the field"),
+        (FieldSettings(**uneven), "c.mat: the aberrations change over the field, which a '.mat' does not hold"),
+    ):
+        with pytest.raises(CalibrationError, match=words) as error:
+            write_psf(tmp_path / "c.mat", section, record)
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "c.mat").exists()
 
 
 @pytest.mark.parametrize("save", [save_7, save_73])

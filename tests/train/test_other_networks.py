@@ -12,9 +12,20 @@ from torch import Tensor, nn
 from denseloc.data import Frames, Localizations
 from denseloc.errors import TrainingError
 from denseloc.experiment import Experiment
-from denseloc.localize import LOCALIZERS, Batch, Localizer, LocalizerSettings, Scales, TrainableLocalizer
+from denseloc.localize import (
+    LOCALIZERS,
+    Batch,
+    DecodeSettings,
+    Localizer,
+    LocalizerSettings,
+    Scales,
+    SingleSettings,
+    TrainableLocalizer,
+)
 from denseloc.model_file import load_model
+from denseloc.preparation import serves_many
 from denseloc.train import Trainer
+from denseloc.train.validate import score
 from denseloc.training import train
 
 
@@ -117,6 +128,22 @@ def test_it_learns_and_is_scored(document: dict[str, Any]) -> None:
     assert t.score.rmse_axial_nm is None
 
 
+def test_without_depth_of_its_own_it_is_scored_in_2d(document: dict[str, Any], tmp_path: Path) -> None:
+    deep = {"kind": "astigmatic", "width_nm": 130.0, "focus_a_nm": 200.0, "focus_b_nm": -200.0, "depth_nm": 400.0, "roi_px": 9}
+    document |= {"psf": deep, "specimen": {**document["specimen"], "z_nm": [-300.0, 300.0]}}
+    t = trainer(document)
+    assert t.localizer.scales.z_unit_nm == 300
+    first = score(t.localizer, t.validation)  # finds everything or nothing
+    assert first.rmse_axial_nm is None
+    t.run()
+    assert t.score is not None
+    assert t.score.rmse_axial_nm is None
+    assert t.score.jaccard > 0
+    t.localizer.get_parameter("last.bias").data.fill_(-1e6)
+    nothing = score(t.localizer, t.validation)
+    assert (nothing.jaccard, nothing.rmse_axial_nm) == (0, None)
+
+
 def test_muon_takes_the_hidden_weights_alone(document: dict[str, Any]) -> None:
     t = trainer(document)
     rest, hidden = ([w for group in o.param_groups for w in group["params"]] for o in t.optimizers)
@@ -156,6 +183,30 @@ def test_the_verb_trains_it_into_a_model_file(document: dict[str, Any], tmp_path
     model = train(Experiment.from_json(document), tmp_path / "spots.safetensors", device="cpu")
     assert isinstance(model.localizer, Spots)
     assert same(load_model(tmp_path / "spots.safetensors").localizer, model.localizer)
+
+
+class ToldSpotsSettings(SpotsSettings):
+    """Spots that are told the conditions, and whose key ``psf`` means something else."""
+
+    kind: Literal["told"] = "told"  # type: ignore[assignment]
+    psf: str | None = None
+
+    @property
+    def is_told(self) -> bool:
+        return True
+
+
+def test_a_section_says_itself_what_its_method_is_given(document: dict[str, Any]) -> None:
+    LOCALIZERS.add(ToldSpotsSettings)
+    various = {**document, "camera": {"kind": "various"}}
+    for kind, told in (("spots", False), ("told", True), ("still", True)):
+        experiment = Experiment.from_json({**various, "localizer": {"kind": kind}})
+        localizer = experiment.build_localizer()
+        assert (experiment.build_simulator(localizer).reference is None) == told
+        assert serves_many(experiment) == told
+    assert experiment._with_psf(ToldSpotsSettings()) == ToldSpotsSettings()  # it does not fit a PSF
+    assert experiment._with_psf(SingleSettings()).psf == experiment.psf
+    assert [DecodeSettings(conditioned=told).is_told for told in (False, True)] == [False, True]
 
 
 def test_what_has_no_weights_needs_no_training(document: dict[str, Any], tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ VALUES_PER_TILE = 300
 ROUNDS = 3
 
 
-def background_map(frames_photons: np.ndarray, noise_variance: float = 0.0) -> np.ndarray:
-    """Estimate the background that stays over the movie.
+def background_map(frames_photons: np.ndarray, noise_variance: float = 0.0, excess: float = 1.0) -> np.ndarray:
+    """Estimate the background that stays over the movie, under noise of the variance ``excess * mean + noise_variance``.
 
     Frames are averaged over 3 x 3 pixels; the low quantile of all values in a tile is raised by what shot noise and read noise
     lower it; tiles are made larger where there are few frames, cleaned by a median and joined smoothly. Where molecules cover a
@@ -22,6 +22,7 @@ def background_map(frames_photons: np.ndarray, noise_variance: float = 0.0) -> n
     Args:
         frames_photons: (frames, y, x) photons.
         noise_variance: read noise in photons^2.
+        excess: factor on the variance of shot noise.
 
     Returns:
         (y, x) float32 photons per pixel and frame.
@@ -38,7 +39,8 @@ def background_map(frames_photons: np.ndarray, noise_variance: float = 0.0) -> n
         for i in range(ny):
             for j in range(nx):
                 low[i, j] = np.quantile(rest[:, y_edges[i] : y_edges[i + 1], x_edges[j] : x_edges[j + 1]], QUANTILE)
-        lowered = -float(ndtri(QUANTILE)) / 3 * np.sqrt(np.maximum(level + low, 0) + noise_variance + 0.25)
+        variance = excess * np.maximum(level + low, 0) + noise_variance + (0.5 * excess) ** 2
+        lowered = -float(ndtri(QUANTILE)) / 3 * np.sqrt(variance)
         change = ndimage.gaussian_filter(ndimage.median_filter(low + lowered, 3, mode="nearest"), 0.7, mode="nearest")
         level = np.maximum(level + change, 0)
         found = _joined(level, (rows, columns), y_edges, x_edges)

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 from ..errors import CalibrationError
-from ..fit import fit_single
+from ..fit import DEPTHS_NM, fit_single
 from ..optics import PSF
 from .photon_transfer import Span
 
@@ -83,7 +83,7 @@ def measure_depths(
         return None
     fits = fit_single(psf, torch.from_numpy(windows), excess=excess, noise_variance=noise_variance, depth=True, reach_px=3.0)
     z, bound = fits["z_nm"].numpy(), fits.crlb("z_nm").numpy()
-    low, high = psf.z_range_nm or (-750.0, 750.0)
+    low, high = psf.z_range_nm or DEPTHS_NM
     good = fits.converged.numpy() & (fits.p_value.numpy() > LEAST_P) & (bound < VAGUE * (high - low))
     if good.sum() < LEAST_SPOTS:
         return None

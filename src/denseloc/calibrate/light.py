@@ -123,8 +123,8 @@ def background_in_time(
     levels = np.empty(windows)
     for i, at in enumerate(starts):
         counts = part.read(int(at), int(at) + WINDOW_FRAMES)[:, 0].astype(np.float32)
-        photons = (counts - np.float32(offset_counts)) / np.float32(counts_per_photon * excess)
-        levels[i] = excess * float(np.median(background_map(photons, noise_variance / excess**2)))
+        photons = (counts - np.float32(offset_counts)) / np.float32(counts_per_photon)
+        levels[i] = float(np.median(background_map(photons, noise_variance, excess)))
     time = np.linspace(0, 1, windows)
     (slope, first), covariance = np.polyfit(time, levels, 1, cov=True)
     scale = max(first, 0.1)

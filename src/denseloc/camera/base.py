@@ -39,6 +39,9 @@ class Camera(torch.nn.Module, ABC):
 
     _zero: Tensor
 
+    read_noise_assumed: bool = False
+    """Whether the read noise is a usual one, because nobody gave it."""
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("_zero", torch.zeros(()), persistent=False)

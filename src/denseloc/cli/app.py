@@ -15,7 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import DenselocError
-from . import analysis, calibration, design, house, inspection, planning
+from . import analysis, calibration, conversion, design, house, inspection, planning
 from .signals import Abandoned, clearing_up
 from .words import complain, note
 
@@ -35,6 +35,7 @@ COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (analysis.render, analysis.RENDER_EXAMPLES),
     (analysis.report, analysis.REPORT_EXAMPLES),
     (analysis.evaluate, analysis.EVALUATE_EXAMPLES),
+    (conversion.convert, conversion.CONVERT_EXAMPLES),
     (design.simulate, design.SIMULATE_EXAMPLES),
     (design.train, design.TRAIN_EXAMPLES),
     (calibration.calibrate, calibration.CALIBRATE_EXAMPLES),

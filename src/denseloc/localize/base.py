@@ -61,6 +61,14 @@ class LocalizerSettings(Section):
     needs_training: ClassVar[bool] = True
     """Whether it is of use only with trained weights; its localizer is a `TrainableLocalizer` then."""
 
+    takes_psf: ClassVar[bool] = False
+    """Whether it fits a PSF: its section has a key ``psf``, and where that is None it gets the document's."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is told the conditions of each movie, so that it serves many; those of its own microscope are built in otherwise."""
+        return not self.needs_training
+
     @abstractmethod
     def build(self, scales: Scales) -> Localizer:
         """Make the localizer, untrained."""

@@ -57,6 +57,11 @@ class DecodeSettings(LocalizerSettings):
         None, gt=0, lt=1, description="least probability of a localization; absent: that of the decoding"
     )
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it is told the conditions of each movie, as the document says."""
+        return self.conditioned
+
     def build(self, scales: Scales) -> Decode:
         """Make the localizer, untrained."""
         return Decode(self, scales)

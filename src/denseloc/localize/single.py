@@ -45,6 +45,7 @@ class SingleSettings(LocalizerSettings):
     """``[localizer] kind = "single"``."""
 
     needs_training: ClassVar[bool] = False
+    takes_psf: ClassVar[bool] = True
 
     kind: Literal["single"] = "single"
     psf: PSFKind | None = Field(None, description="the PSF; absent: a Gaussian as wide as is measured or told of the movie")
@@ -156,8 +157,17 @@ class Single(Localizer):
             reach_px=self._reach + 0.5,
             origin_nm=corner.flip(1) * torch.tensor(frames.pixel_size_nm[::-1], device=peaks.device),
         )
-        good = fits.converged & (fits.p_value >= self.settings.least_p_value)
+        good = fits.converged & (fits.p_value >= self.settings.least_p_value) & _inside(fits, corner, frames)
         return _to_localizations(fits, peaks[:, 0] + frames.first_frame, corner, good, frames.pixel_size_nm)
+
+
+def _inside(fits: SingleFits, corner_px: Tensor, frames: Frames) -> Tensor:
+    """Say which fits lie on the pixels of the frames, and not beside them."""
+    inside = torch.ones(len(fits), dtype=torch.bool, device=corner_px.device)
+    for axis, name in ((0, "y_nm"), (1, "x_nm")):
+        at = fits[name] / frames.pixel_size_nm[axis] + corner_px[:, axis] - frames.origin_px[axis]
+        inside &= (at >= 0) & (at <= frames.photons.shape[2 + axis])
+    return inside
 
 
 def _to_localizations(fits: SingleFits, frame: Tensor, corner_px: Tensor, good: Tensor, pixel_size_nm: PixelSize) -> Localizations:

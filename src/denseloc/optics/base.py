@@ -10,8 +10,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ..description import Array, Section
+from ..errors import DocumentError
 from ..kernels.map_interpolation import naive
 from ..units import PixelSize
+
+MOST_LIGHT = 1.05
+"""Sum of the shares of focal planes, with room for what a fit leaves behind."""
 
 
 class ResidualMaps(Section):
@@ -133,16 +137,29 @@ class PSF(nn.Module, ABC):
         """Evaluate the formula alone, without maps: (n, planes, roi, roi)."""
 
     def described(self) -> PSFSettings:
-        """Give the document section with the present values of the parameters (after a fit)."""
-        maps = self.settings.residual_maps
-        if maps is None or self.maps is None:
-            return self.settings.model_copy(update=self.values())
-        values = self.maps.detach().cpu().numpy().reshape(maps.values.shape)
-        return self.settings.model_copy(update={**self.values(), "residual_maps": maps.model_copy(update={"values": values})})
+        """Give the document section with the present values of the parameters (after a fit).
+
+        Raises:
+            TypeError: `values` leaves out a parameter with the name of a key of the section.
+        """
+        maps, update = self.settings.residual_maps, self.values()
+        for name, value in self.named_parameters():
+            if name in type(self.settings).model_fields and name not in update:
+                raise TypeError(
+                    f"{type(self).__name__}: values() leaves out the parameter '{name}' of shape {tuple(value.shape)}, which a fit would "
+                    f"lose; give the class a method values() with '{name}' in it"
+                )
+        if maps is not None and self.maps is not None:
+            values = self.maps.detach().cpu().numpy().reshape(maps.values.shape)
+            update["residual_maps"] = maps.model_copy(update={"values": values})
+        return self.settings.model_copy(update=update)
 
     def values(self) -> dict[str, Any]:
-        """Give the present values of the formula's parameters under their names in the document."""
-        return {name: parameter.detach().item() for name, parameter in self.named_parameters() if parameter.numel() == 1}
+        """Give the present values of the formula's parameters under their names in the document.
+
+        Here these are the scalar ones; a class whose parameters have more elements adds them in a method of its own.
+        """
+        return {name: parameter.detach().item() for name, parameter in self.named_parameters() if parameter.ndim == 0}
 
     @torch.no_grad()
     def keep_possible(self) -> None:
@@ -150,16 +167,24 @@ class PSF(nn.Module, ABC):
         for name, value in self.named_parameters():
             field = type(self.settings).model_fields.get(name)
             for limit in field.metadata if field is not None else ():
-                for bound in ("ge", "gt"):
-                    if isinstance(getattr(limit, bound, None), (int, float)):
-                        value.clamp_(min=getattr(limit, bound) + (1e-6 if bound == "gt" else 0.0))
-                if isinstance(getattr(limit, "le", None), (int, float)):
-                    value.clamp_(max=limit.le)
+                for bound in ("ge", "gt", "le", "lt"):
+                    at = getattr(limit, bound, None)
+                    if not isinstance(at, (int, float)):
+                        continue
+                    margin = 1e-6 * max(1.0, abs(at)) if bound in ("gt", "lt") else 0.0  # float32 tells the two apart
+                    if bound in ("ge", "gt"):
+                        value.clamp_(min=at + margin)
+                    else:
+                        value.clamp_(max=at - margin)
 
     def _add_maps(self, patches: Tensor, dx: Tensor, dy: Tensor, z_nm: Tensor) -> Tensor:
         maps = self.settings.residual_maps
         assert maps is not None
         assert self.maps is not None
+        if len(self.maps) != self.planes:
+            raise DocumentError(
+                f"the residual maps have {len(self.maps)} focal planes, the PSF has {self.planes}; give maps for each"
+            )
         level = (z_nm - maps.z_min_nm) / maps.z_step_nm
         if torch.is_grad_enabled() or patches.device.type != "cpu" or patches.dtype != torch.float32:
             planes = [naive.interpolate(plane, dx, dy, level, self.roi_px, maps.nodes_per_px) for plane in self.maps]

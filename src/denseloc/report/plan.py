@@ -26,6 +26,11 @@ def plan_page(expectations: Sequence[Expectation], light: Light) -> str:
         "version": __version__,
         "verdict": verdict(expectations, light),
         "facts": [
+            (
+                f"{expectations[0].z_range_nm[0]:.0f} to {expectations[0].z_range_nm[1]:.0f}".replace("-", "\u2212"),
+                "nm",
+                "depths of the emitters",
+            ),
             (number(light.photons), "", "photons of an emitter"),
             (f"{light.background:g}", "", "background photons per pixel"),
             (f"{light.excess:g}", "", "variance of the shot noise per photon"),
@@ -45,7 +50,11 @@ def verdict(expectations: Sequence[Expectation], light: Light) -> list[str]:
     for one in expectations:
         lateral, axial = one.alone_nm
         alone = f"{lateral:.1f} nm in x and y" + (f", {axial:.1f} nm in z" if axial is not None else "")
-        lines.append(f"{one.name}: a lone molecule of {number(light.photons)} photons can be placed to {alone}; {_served(one)}")
+        low, high = one.z_range_nm
+        where = f" at {low:.0f} to {high:.0f} nm" if high > low else ""
+        lines.append(
+            f"{one.name}: a lone molecule of {number(light.photons)} photons{where} can be placed to {alone}; {_served(one)}"
+        )
     if len(expectations) > 1:
         most = max(expectations, key=lambda one: one.in_crowd[-1].found)
         density = most.in_crowd[-1].density_per_um2

@@ -42,12 +42,17 @@ def as_table(emitters: Emitters) -> Localizations:
 
 @torch.no_grad()
 def score(localizer: TrainableLocalizer, batches: Sequence[Batch]) -> Score:
-    """Localize the inner frames of batches and compare with the truth."""
+    """Localize the inner frames of batches and compare with the truth: in 3D where there is depth and the localizer tells it, else in 2D."""
     pairs = found = true = 0
     squares = np.zeros(2)
-    three = localizer.scales.z_unit_nm > 0
-    for batch in batches:
-        table, truth = localizer.localize_batch(batch), as_table(batch.emitters)
+    tables = [localizer.localize_batch(batch) for batch in batches]
+    telling = [table for table in tables if len(table)] or tables
+    three = localizer.scales.z_unit_nm > 0 and all(table.is_3d for table in telling)
+    for table, batch in zip(tables, batches, strict=True):
+        if not len(table):  # it may have no columns to match by
+            true += len(batch.emitters)
+            continue
+        truth = as_table(batch.emitters)
         matched = match(table, truth, dimensions=3 if three else 2)
         dx, dy = (matched.difference(name, table, truth) for name in ("x_nm", "y_nm"))
         squares[0] += (dx**2 + dy**2).sum()

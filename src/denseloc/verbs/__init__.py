@@ -2,6 +2,7 @@
 
 from .assessment import evaluate
 from .calibration import Calibration, calibrate
+from .conversion import Conversion, convert
 from .demonstration import Demo, demo
 from .inspection import Inspection, inspect
 from .picture import render
@@ -11,12 +12,14 @@ from .simulation import Simulation, simulate
 
 __all__ = [
     "Calibration",
+    "Conversion",
     "Demo",
     "Inspection",
     "Plan",
     "Report",
     "Simulation",
     "calibrate",
+    "convert",
     "demo",
     "evaluate",
     "inspect",

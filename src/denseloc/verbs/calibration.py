@@ -24,7 +24,7 @@ from ..formats import open_movie
 from ..formats.psf_files import psf_suffixes, write_psf
 from ..optics import PupilSettings
 from ..report import calibration_page, write_page
-from ..units import PixelSize, pixel_size_pair
+from ..units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 
 KINDS = ("spline", "parametric", "pupil", *FORMULAS)
 WIDTHS = (".yaml", ".yml")
@@ -200,7 +200,7 @@ def _pixel_size(movies: list[Movie], given: float | tuple[float, float] | None) 
         raise CalibrationError("the stacks say different pixel sizes; give the right one: --pixel-size-nm 100")
     (size,) = sizes
     assert size is not None
-    if not all(5 <= side <= 2000 for side in size):
+    if not is_plausible_pixel_size(size):
         raise CalibrationError(f"pixel size {size[1]:g} nm; expected 5 to 2000 nm in the sample plane: give --pixel-size-nm in nm")
     return size
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..calibrate.cameras import KNOWN_CAMERAS, KnownCamera, find_camera, read_known_cameras
 from ..calibrate.conditions import Conditions, Estimate, estimate_conditions
 from ..calibrate.depth import check_depth_psf
 from ..calibrate.excess import Skewness, noise_skewness
+from ..calibrate.given_camera import estimate_with_camera
 from ..calibrate.sampling import take_sample
 from ..calibrate.series import CameraMaps, camera_maps, measure_level
 from ..camera import Camera
@@ -21,13 +21,14 @@ from ..data import Movie
 from ..errors import CalibrationError, OutputError
 from ..experiment import read_document
 from ..files import check_writable
+from ..fit import DEPTHS_NM
 from ..formats import open_movie
 from ..formats.camera_tags import Proposal, camera_tags, texts
 from ..formats.psf_files import read_psf
 from ..optics import PSF
-from ..units import PixelSize, pixel_size_pair
+from ..units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 from .inspection_contradictions import contradictions
-from .inspection_document import draft, write_document
+from .inspection_document import crowd_notes, draft, write_document
 from .inspection_facts import MULTIPLIED_SLOPE, Fact, Light, facts, unsure_of_excess
 from .inspection_page import write_inspection_page
 
@@ -156,7 +157,7 @@ def inspect(
     table = (*(read_known_cameras(read_document(cameras), str(cameras)) if cameras else ()), *KNOWN_CAMERAS)
     opened = _opened(movie)
     size = _pixel_size(opened, pixel_size_nm)
-    optics = None if psf is None else _optics(psf, size)
+    optics, known_nm = (None, None) if psf is None else _optics(psf, size)
     maps = _maps(opened, dark, bright, progress)
     progress("measuring camera and conditions")
     alone = estimate_conditions(opened, pixel_size_nm=size)
@@ -165,7 +166,7 @@ def inspect(
     progress("measuring molecules and background")
     light = Light.of(opened, conditions, size, optics)
     proposals, known = camera_tags(opened), find_camera(texts(opened), table)
-    document, problem = draft(opened, size, conditions, camera, maps, light, None if psf is None else Path(psf))
+    document, problem = draft(opened, size, conditions, camera, maps, light, None if psf is None else Path(psf), known_nm)
     found = Inspection(
         opened.name,
         size,
@@ -173,7 +174,7 @@ def inspect(
         proposals,
         known,
         tuple(contradictions(alone, skewness, proposals, known, camera, maps)),
-        (*conditions.notes, *light.notes(), *((problem,) if problem else ())),
+        (*conditions.notes, *light.notes(), *crowd_notes(conditions, light), *((problem,) if problem else ())),
         conditions,
         maps,
         document,
@@ -235,15 +236,17 @@ def _page(out: Path | str | None, report: Path | str | bool) -> Path | None:
     return page
 
 
-def _optics(psf: Path | str, size: PixelSize) -> PSF:
-    """Read the PSF for the pixels of the movie.
+def _optics(psf: Path | str, size: PixelSize) -> tuple[PSF, tuple[float, float]]:
+    """Read the PSF for the pixels of the movie, and the depths at which it is to be used.
 
     Raises:
         CalibrationError: no PSF, or one from which depth cannot be had.
     """
-    built = read_psf(psf, pixel_size_nm=size).section.build(size)
+    section, record = read_psf(psf, pixel_size_nm=size)
+    built = section.build(size)
     check_depth_psf(built)
-    return built
+    low, high = record.get("z_range_nm") or built.z_range_nm or DEPTHS_NM
+    return built, (float(low), float(high))
 
 
 def _opened(movie: Movie | Path | str) -> Movie:
@@ -265,7 +268,7 @@ def _pixel_size(movie: Movie, given: float | tuple[float, float] | None) -> Pixe
     if size is None:
         raise CalibrationError(f"{movie.name} does not say its pixel size; give it: --pixel-size-nm 100")
     pair = pixel_size_pair(size)
-    if not all(5 <= side <= 2000 for side in pair):
+    if not is_plausible_pixel_size(pair):
         raise CalibrationError(f"pixel size {pair[1]:g} nm; expected 5 to 2000 nm in the sample plane: give --pixel-size-nm in nm")
     return pair
 
@@ -302,17 +305,9 @@ def _conditions(
     movie: Movie, size: PixelSize, camera: Camera | None, maps: CameraMaps | None, alone: Conditions, skewness: Skewness | None
 ) -> Conditions:
     """Estimate again with what is known: a given camera, then series, then the skewness of the noise."""
-    known: dict[str, float] = {}
     if camera is not None:
-        part = camera.crop(*movie.roi_px)
-        gain = float(torch.as_tensor(part.counts_per_photon, dtype=torch.float32).mean())
-        known = {
-            "offset_counts": -float(part.to_photons(torch.zeros(movie.shape_px)).mean()) * gain,
-            "counts_per_photon": gain,
-            "excess": float(torch.as_tensor(part.excess, dtype=torch.float32).mean()),
-            "noise_variance": max(0.0, float(torch.as_tensor(part.noise_variance(movie.shape_px)).mean())),
-        }
-        return estimate_conditions(movie, pixel_size_nm=size, **known)  # type: ignore[arg-type]
+        return estimate_with_camera(movie, size, camera.crop(*movie.roi_px))
+    known: dict[str, float] = {}
     excess = skewness.excess if skewness is not None else None
     steep = excess is None and _slope(alone, maps) >= MULTIPLIED_SLOPE
     factor = 2.0 if steep else excess or 1.0

@@ -26,6 +26,10 @@ EM_GAIN = 300.0
 """Written for cameras that multiply: only its ratio to the electrons per count shows in a movie."""
 LEAST_FACTOR = 1.3
 """Ranges in the document reach at least so far to both sides of the value."""
+MOST_FACTOR = 3.0
+"""A range of densities reaches no farther."""
+OUTSHINE = 1.5
+"""How much brighter than the molecules of the histogram isolated spots may be before they are only the brightest of a crowd."""
 LONGEST_LIFETIME = 1000.0
 
 
@@ -37,8 +41,12 @@ def draft(
     maps: CameraMaps | None,
     light: Light,
     psf: Path | None,
+    known_nm: tuple[float, float] | None = None,
 ) -> tuple[dict[str, Any] | None, str]:
-    """Make the document as plain values, without maps, and say why where none can be made."""
+    """Make the document as plain values, without maps, and say why where none can be made.
+
+    ``known_nm`` are the depths at which the PSF is known, for movies that do not tell where their molecules lie.
+    """
     lifetime, law = light.lifetime, light.law
     if found.width_nm.source == "assumed" or found.density_per_um2.value <= 0:
         return None, "no molecules were seen, so that nothing can be trained for; inspect a movie with molecules"
@@ -51,8 +59,8 @@ def draft(
         "psf": {"kind": "gaussian", "width_nm": _round(found.width_nm.value)} if psf is None else {"file": str(psf)},
         "camera": _camera(found, camera),
         "specimen": {
-            "density_per_um2": _range(found.density_per_um2.value),
-            "z_nm": _depths(light.depths),
+            "density_per_um2": _density(found),
+            "z_nm": _depths(light.depths, known_nm),
             "blinking": _blinking(lifetime),
             "photons": _photons(found, lifetime, law),
             "background": _background(found),
@@ -70,6 +78,13 @@ def _round(value: float) -> float:
 
 def _range(value: float) -> list[float]:
     return [_round(value / LEAST_FACTOR), _round(value * LEAST_FACTOR)]
+
+
+def _density(found: Conditions) -> list[float]:
+    """Write the interval of the density, at least a factor of 1.3 and at most one of 3 to both sides."""
+    value, low, high = found.density_per_um2.value, found.density_per_um2.low, found.density_per_um2.high
+    least = value / min(max(LEAST_FACTOR, value / max(low, 1e-9)), MOST_FACTOR)
+    return [_round(least), _round(value * min(max(LEAST_FACTOR, high / value), MOST_FACTOR))]
 
 
 def _camera(found: Conditions, camera: Camera | None) -> dict[str, Any]:
@@ -100,12 +115,17 @@ def _camera(found: Conditions, camera: Camera | None) -> dict[str, Any]:
     return values | ({"quantum_efficiency": efficiency} if efficiency != 1.0 else {})
 
 
-def _depths(depths: Depths | None) -> list[float]:
-    """Write the range of the spots' depths, and a tenth of it more at each end; in focus where they are not known."""
+def _depths(depths: Depths | None, known_nm: tuple[float, float] | None) -> list[float]:
+    """Write the range of the spots' depths, and a tenth of it more at each end; where they are not known, all that the PSF knows, or focus."""
     if depths is None:
-        return [0.0, 0.0]
+        return [0.0, 0.0] if known_nm is None else [float(round(end)) for end in known_nm]
     more = 0.1 * (depths.high.value - depths.low.value)
     return [float(round(depths.low.value - more)), float(round(depths.high.value + more))]
+
+
+def outshine(found: Conditions, law: PhotonFit | None) -> bool:
+    """Whether isolated spots are so much brighter than the average of the histogram that they are not the law of all molecules."""
+    return law is not None and law.mean.low > OUTSHINE * found.photons.value
 
 
 def _blinking(lifetime: Lifetime | None) -> dict[str, Any]:
@@ -114,8 +134,19 @@ def _blinking(lifetime: Lifetime | None) -> dict[str, Any]:
     return {"kind": "exponential", "lifetime_frames": _round(min(lifetime.frames.value, LONGEST_LIFETIME))}
 
 
+def crowd_notes(found: Conditions, light: Light) -> list[str]:
+    """Say where spots that stand alone are not like the rest."""
+    if light.law is None or not outshine(found, light.law):
+        return []
+    return [
+        f"spots that stand alone have {light.law.mean.value:.0f} photons, an average molecule {found.photons.value:.0f}: they are the brightest of a "
+        "crowd, or several at one place; the document takes the average"
+    ]
+
+
 def _photons(found: Conditions, lifetime: Lifetime | None, law: PhotonFit | None) -> dict[str, Any]:
     """Write the law for molecules that are on for the whole frame: ``(1 + T) / T`` of what is seen on average, for lifetime T."""
+    law = None if outshine(found, law) else law
     mean = law.mean.value if law is not None else found.photons.value
     spread = law.sd.value / law.mean.value if law is not None else 0.6
     time = lifetime.frames.value if lifetime is not None else 0.0

@@ -158,7 +158,7 @@ def _estimated(name: str, entry: Estimate, alone: Estimate) -> Fact:
     source = f"{entry.source} {entry.how}".strip()
     if source == "measured":
         source = "measured from the movie"
-    if entry.source == "given" and alone.source == "measured":
+    if entry.source != "measured" and alone.source == "measured":
         source += f"; the movie itself shows {alone.value:.4g} ({alone.low:.4g} to {alone.high:.4g})"
     return Fact.of(name, entry, entry.unit, source)
 
@@ -171,7 +171,6 @@ def _of_series(maps: CameraMaps | None) -> list[Fact]:
         Fact.of("variance of the dark series", maps.variance_span, "counts^2", "median of the pixels"),
     ]
     if maps.gain_span is not None:
-        scatter = 100 * maps.raw_scatter
         told.append(Fact.of("slope of the bright series", maps.gain_span, "counts", "photon transfer, mean of the pixels"))
         scatter = 100 * maps.raw_scatter
         told.append(Fact("scatter of the gain between pixels", scatter, scatter, scatter, "%", "bright series, chance taken away"))

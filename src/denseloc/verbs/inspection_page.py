@@ -54,14 +54,13 @@ def write_inspection_page(
         OutputError: the page cannot be written.
     """
     sample = take_sample(movie)
-    offset, gain, excess = found.offset_counts.value, found.counts_per_photon.value, found.excess.value
-    noise = found.noise_variance.value
-    photons = (sample.counts - np.float32(offset)) / np.float32(gain * excess)
+    offset, gain = found.offset_counts.value, found.counts_per_photon.value
+    photons = (sample.counts - np.float32(offset)) / np.float32(gain)
     evidence = Evidence(
         found,
         size,
         _points(sample, found.width_nm.value / float(np.sqrt(size[0] * size[1]))),
-        excess * background_map(photons, noise / excess**2),
+        background_map(photons, found.noise_variance.value, found.excess.value),
         light.in_time,
         light.darkest,
         _darkest_values(sample.counts[:FIT_FRAMES], offset),

@@ -13,7 +13,7 @@ import torch
 from ..camera import Camera
 from ..errors import CalibrationError, DocumentError
 from ..files import check_writable
-from ..fit import Expectation, Light, bounds_in_crowd, bounds_over_depth
+from ..fit import DEPTHS_NM, Expectation, Light, bounds_in_crowd, bounds_over_depth
 from ..formats.psf_files import read_psf
 from ..optics import PSF
 from ..report import plan_page, write_page
@@ -21,8 +21,6 @@ from ..units import PixelSize, pixel_size_pair
 
 DENSITIES = (0.1, 0.3, 1.0, 2.0, 4.0)
 """Emitters per um^2 and frame for which a crowd is reckoned where none is given."""
-DEPTHS_NM = (-600.0, 600.0)
-"""Depths of a PSF that tells them and does not say from where to where."""
 DEPTH_STEPS = 31
 MOST_PSFS = 6
 
@@ -68,7 +66,7 @@ def plan(
         photons: of an emitter in a frame.
         background: photons per pixel and frame.
         densities: emitters per um^2 and frame.
-        z_range_nm: depths of the emitters; None takes what each PSF says.
+        z_range_nm: depths of the emitters; None takes those at which all PSFs that tell depths are known.
         camera: adds its noise; an ideal one if None.
         pixel_size_nm: one number or (y, x), for files that do not say it.
         scenes: drawn at each density.
@@ -89,9 +87,10 @@ def plan(
     names = [path.name for path in map(Path, given)]
     names = names if len(set(names)) == len(names) else [str(path) for path in given]
     found = []
+    z_range_nm = z_range_nm or _common([psf for psf in read if psf.settings.tells_depth])
     for name, psf in zip(names, read, strict=True):
         progress(f"reckoning the bounds of {name}")
-        depths = z_range_nm or psf.z_range_nm or (DEPTHS_NM if psf.settings.tells_depth else (0.0, 0.0))
+        depths = _depths(name, psf, z_range_nm)
         places = np.linspace(*depths, DEPTH_STEPS) if depths[1] > depths[0] else np.array([depths[0]])
         crowds = tuple(
             bounds_in_crowd(psf, density, depths, light, torch.Generator().manual_seed(seed), scenes)
@@ -117,6 +116,33 @@ def _check(
         raise DocumentError(f"densities {list(densities)}; expected emitters per um^2 and frame, above 0 and up to 100")
     if z_range_nm is not None and not -1e5 <= z_range_nm[0] <= z_range_nm[1] <= 1e5:
         raise DocumentError(f"depths {z_range_nm[0]:g} to {z_range_nm[1]:g} nm; expected them from low to high")
+
+
+def _common(psfs: Sequence[PSF]) -> tuple[float, float] | None:
+    """Give the depths at which all PSFs are known; None where none tells depths."""
+    ranges = [psf.z_range_nm or DEPTHS_NM for psf in psfs]
+    if not ranges:
+        return None
+    low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
+    if low >= high:
+        raise DocumentError("the PSFs are known at depths that have nothing in common; plan them one by one, or give --z-nm")
+    return low, high
+
+
+def _depths(name: str, psf: PSF, asked: tuple[float, float] | None) -> tuple[float, float]:
+    """Give the depths for a PSF; a flat one is the same at all.
+
+    Raises:
+        DocumentError: the PSF is not known at depths that were asked for.
+    """
+    depths = asked or (0.0, 0.0)
+    known = psf.z_range_nm
+    if known is not None and not (known[0] - 1 <= depths[0] and depths[1] <= known[1] + 1):
+        raise DocumentError(
+            f"{name} is known from {known[0]:.0f} to {known[1]:.0f} nm, asked for {depths[0]:g} to {depths[1]:g} nm; "
+            f"give depths inside: --z-nm {known[0]:.0f},{known[1]:.0f}"
+        )
+    return depths
 
 
 def _light(photons: float, background: float, camera: Camera | None) -> Light:

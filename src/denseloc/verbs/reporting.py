@@ -19,6 +19,11 @@ from .assessment import opened
 from .picture import render
 from .samples import Exposure, reopen, sample_frames
 
+PIXELS_UNKNOWN = (
+    "The pixels of the camera differ and the table does not hold its maps, so the model was not compared with the raw frames, which are shown "
+    "with one offset and gain."
+)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -63,6 +68,8 @@ def report(
     found, note = reopen(rows, beside, movie)
     exposure = Exposure.of(rows)
     samples: list[FrameSample] = [] if found is None or exposure is None else sample_frames(rows, found, exposure)
+    if found is not None and samples and all(sample.expected is None for sample in samples):
+        note = PIXELS_UNKNOWN
     ranges = trained_ranges(exposure.experiment, rows.provenance.pixel_size_nm) if exposure is not None else {}
     told = _texts(rows.provenance, "warnings")
     warnings = [*told, *judge(rows, samples, ranges=ranges, movie=found)]

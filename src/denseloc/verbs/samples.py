@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..camera import Camera
 from ..data import Emitters, Grid, Localizations, Movie
-from ..errors import DenselocError, MovieError
+from ..errors import CameraError, DenselocError, MovieError
 from ..experiment import Experiment
 from ..formats import open_movie
 from ..localize import InputConditions
 from ..microscope import Microscope
-from ..preparation import serves_many, uneven_background
+from ..preparation import OF_DOCUMENT, serves_many, uneven_background
 from ..report import FrameSample
 
 SHARES = (0.2, 0.5, 0.8)
@@ -39,6 +40,8 @@ class Exposure:
         conditions: what the localizer was told.
         offset_counts, counts_per_photon: the camera.
         uneven_background: whether the background was followed pixel by pixel.
+        pixels: the camera of the whole field where its pixels differ and the table holds its maps; None leaves offset and mean gain.
+        pixels_unknown: the pixels differ, but the table does not say how.
     """
 
     experiment: Experiment
@@ -46,6 +49,8 @@ class Exposure:
     offset_counts: float
     counts_per_photon: float
     uneven_background: bool
+    pixels: Camera | None = None
+    pixels_unknown: bool = False
 
     @staticmethod
     def of(table: Localizations) -> Exposure | None:
@@ -53,18 +58,34 @@ class Exposure:
         settings: Mapping[str, Any] = table.provenance.settings or {}
         try:
             camera = settings["camera"]
+            experiment = Experiment.from_json(table.provenance.experiment or {}, "the table's experiment")
+            differ, own = bool(camera.get("pixel_maps", False)), camera.get("source") == OF_DOCUMENT
             return Exposure(
-                experiment=Experiment.from_json(table.provenance.experiment or {}, "the table's experiment"),
+                experiment=experiment,
                 conditions=InputConditions(**{name: float(value) for name, value in settings["conditions"].items()}),
                 offset_counts=float(camera["offset_counts"]),
                 counts_per_photon=float(camera["counts_per_photon"]),
                 uneven_background=bool(settings.get("uneven_background", False)),
+                pixels=experiment.build_camera() if differ and own else None,
+                pixels_unknown=differ and not own,
             )
         except (KeyError, TypeError, ValueError, AttributeError, DenselocError):
             return None
 
+    def of_region(self, movie: Movie) -> Exposure:
+        """Give the exposure of a movie's region; one with unknown pixels where the maps do not reach so far."""
+        if self.pixels is None:
+            return self
+        try:
+            return replace(self, pixels=self.pixels.crop(*movie.roi_px))
+        except CameraError:
+            return replace(self, pixels=None, pixels_unknown=True)
+
+    @torch.no_grad()
     def photons(self, counts: np.ndarray) -> np.ndarray:
         """Turn counts into photons."""
+        if self.pixels is not None:
+            return self.pixels.to_photons(torch.from_numpy(counts.astype(np.float32))).numpy()
         return ((counts.astype(np.float32) - self.offset_counts) / self.counts_per_photon).astype(np.float32)
 
 
@@ -120,11 +141,19 @@ def _whole_numbers(value: Any, n: int) -> tuple[int, ...] | None:
 
 
 def sample_frames(table: Localizations, movie: Movie, exposure: Exposure) -> list[FrameSample]:
-    """Take three frames that hold localizations, early, midway and late, with the model's picture of them (first plane)."""
+    """Take three frames that hold localizations, early, midway and late, with the model's picture of them (first plane).
+
+    Where the pixels of the camera differ in an unknown way there is no such picture: what they add would be taken for faults of the model.
+    """
     held = np.unique(table.frame[(table.frame >= movie.frames[0]) & (table.frame < movie.frames[1])])
     if not len(held) or table.provenance.pixel_size_nm is None or "photons" not in table:
         return []
     chosen = np.unique(held[[int(share * (len(held) - 1)) for share in SHARES]])
+    exposure = exposure.of_region(movie)
+    if exposure.pixels_unknown:
+        size, origin = table.provenance.pixel_size_nm, movie.origin_px
+        raw = [(int(frame), exposure.photons(movie.read(int(frame), int(frame) + 1)[0, 0])) for frame in chosen]
+        return [FrameSample(frame, photons, pixel_size_nm=size, origin_px=origin) for frame, photons in raw]
     level = _background(movie, exposure)
     return [_sample(int(frame), table.select(table.frame == frame), movie, exposure, level) for frame in chosen]
 
@@ -135,7 +164,8 @@ def _sample(frame: int, here: Localizations, movie: Movie, exposure: Exposure, l
     assert size is not None
     conditions = exposure.conditions
     expected = _expected(here, movie, exposure, level * _brightness(here, movie, level))
-    variance = conditions.excess * expected + conditions.noise_variance
+    noise = conditions.noise_variance if exposure.pixels is None else exposure.pixels.noise_variance(movie.shape_px).numpy()
+    variance = (conditions.excess * expected + noise).astype(np.float32)
     if min(movie.shape_px) >= LEAST_SIDE_PX:
         inside = np.zeros(movie.shape_px, bool)
         inside[RIM_PX:-RIM_PX, RIM_PX:-RIM_PX] = True
@@ -162,14 +192,15 @@ def _expected(here: Localizations, movie: Movie, exposure: Exposure, level: np.n
     )
     ratio = exposure.conditions.width_px / experiment.width_px() if serves_many(experiment) else 1.0
     scale = None if ratio == 1.0 else torch.full((len(here),), ratio)
-    return microscope.expected(emitters, torch.from_numpy(level)[None, None], scale)[0, 0].numpy()
+    corner = torch.tensor([[left * size[1], top * size[0]]]).float().expand(len(here), -1)
+    return microscope.expected(emitters, torch.from_numpy(level)[None, None], scale, corner)[0, 0].numpy()
 
 
 def _background(movie: Movie, exposure: Exposure) -> np.ndarray:
-    """Give the background of the region (rows, columns) in photons, as the localizer was told it."""
+    """Give the background of the region (rows, columns) in photons, measured as the localizer was told it."""
     if not exposure.uneven_background:
         return np.full(movie.shape_px, exposure.conditions.background, np.float32)
-    return uneven_background(movie, exposure.photons)
+    return uneven_background(movie, exposure.photons, exposure.conditions.excess, exposure.conditions.noise_variance)
 
 
 def _brightness(here: Localizations, movie: Movie, level: np.ndarray) -> float:

@@ -1,65 +1,29 @@
 """PSF files: our own and those of other programs' calibrations; one file a format.
 
-A format has `suffixes`, says by the content of a file whether it `claims` it, and can `read` it; some can `write`. To add one, write a
-file here and put its class on the shelf below.
+A format has `suffixes`, says by the content of a file whether it `claims` it, and can `read` it; some can `write`, and some say of a file
+that nobody claims what its `contents` are. To add one, write a file here and put its class on the shelf below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from ...description import nearest
 from ...errors import CalibrationError
 from ...files import check_writable
 from ...optics import PSFSettings
 from ...units import PixelSize, pixel_size_pair
-from . import hdf5, json_toml, picasso_yaml, sigma_curves, smap
 from .json_toml import SectionFile
 from .own import Own
-from .parts import PSFFile, needed_pixel_size, plain
+from .parts import PSFFile, PSFFormat, WritablePSFFormat, needed_pixel_size, plain
 from .picasso_yaml import PicassoYaml
 from .sigma_curves import SigmaCurves
 from .smap import Smap
 from .uipsf import UiPsf
 
-
-class PSFFormat(Protocol):
-    """A kind of PSF file."""
-
-    name: str
-    suffixes: tuple[str, ...]
-    expects: str
-
-    def claims(self, path: Path) -> bool:
-        """Say by its content whether the file is of this format; raise CalibrationError where it cannot be read at all."""
-        ...
-
-    def read(self, path: Path, pixel_size_nm: PixelSize | None = None) -> PSFFile:
-        """Read section and record; raise CalibrationError or DocumentError for what is not a PSF."""
-        ...
-
-
-@runtime_checkable
-class WritablePSFFormat(PSFFormat, Protocol):
-    """A kind of PSF file that can be written too."""
-
-    def write(self, path: Path, section: PSFSettings, record: Mapping[str, Any], pixel_size_nm: PixelSize | None = None) -> None:
-        """Write; the target is whole or untouched."""
-        ...
-
-
 PSF_FORMATS: tuple[PSFFormat, ...] = (Own(), Smap(), UiPsf(), PicassoYaml(), SigmaCurves(), SectionFile())
-
-_CONTENTS: tuple[tuple[tuple[str, ...], Callable[[Path], str]], ...] = (
-    ((".h5", ".hdf5"), hdf5.contents),
-    ((".mat",), smap.contents),
-    ((".yaml", ".yml"), picasso_yaml.contents),
-    ((".csv",), lambda path: ", ".join(sigma_curves.header(path))[:200]),
-    ((".json", ".toml"), json_toml.contents),
-)
-"""What to say of a file that no format claims."""
 
 
 def psf_suffixes(*, to_write: bool = False) -> tuple[str, ...]:
@@ -101,7 +65,7 @@ def read_psf(path: Path | str, *, pixel_size_nm: float | PixelSize | None = None
             if one.claims(path):
                 section, record = one.read(path, size)
                 return PSFFile(section, plain(record))
-        found = next(contents for suffixes, contents in _CONTENTS if path.suffix.lower() in suffixes)(path)
+        found = next(filter(None, (one.contents(path) for one in formats)), f"{path.stat().st_size} bytes of something else")
     except OSError as error:
         raise CalibrationError(f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions") from error
     known = " or ".join(one.expects for one in formats)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ...description import parse
-from ...errors import CalibrationError
+from ...documents import own_file, read_document
+from ...errors import CalibrationError, DocumentError
 from ...files import replacing
 from ...optics import PSFS, PSFSettings
 from ...units import PixelSize, pixel_size_pair
-from .parts import PSFFile, chosen_pixel_size, one_line
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .parts import PSFFile, WritablePSFFormat, chosen_pixel_size
 
 
-class SectionFile:
-    """A section alone, or the ``[psf]`` of a whole document, whose pixel size goes into the record."""
+class SectionFile(WritablePSFFormat):
+    """A section alone, or the ``[psf]`` of a whole document, whose pixel size goes into the record; it may name a file of its own."""
 
     name = "section"
     suffixes: tuple[str, ...] = (".json", ".toml")
@@ -30,20 +25,31 @@ class SectionFile:
 
     def claims(self, path: Path) -> bool:
         """Say whether the file is of this format."""
-        return "kind" in _section(_values(path))
+        document = _values(path)
+        return "kind" in _section(document) or own_file(document, "psf", path) is not None
+
+    def contents(self, path: Path) -> str:
+        """Say what keys a file holds."""
+        keys = list(_values(path))
+        return ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "") or "no keys"
 
     def read(self, path: Path, pixel_size_nm: PixelSize | None = None) -> PSFFile:
-        """Read the section; names of .npy files in it count from the folder of the file.
+        """Read the section, or the file that it names; names of files in it count from the folder of the document.
 
         Raises:
+            CalibrationError: the file that it names is no PSF, or names a further one.
             DocumentError: an unknown kind or key, or an impossible value.
         """
         document = _values(path)
-        values = _from_folder(_section(document), path.parent)
-        section = parse(PSFS.get(str(values["kind"])), values, str(path))
         notes: list[str] = []
         size = chosen_pixel_size(pixel_size_nm, _pixel_size(document.get("pixel_size_nm")), notes)
-        return PSFFile(section, {"program": "denseloc", **({"pixel_size_nm": size} if size else {}), "notes": notes})
+        told: dict[str, Any] = {"pixel_size_nm": size} if size else {}
+        if (named := own_file(document, "psf", path)) is not None:
+            section, record = _followed(path, named, size)
+            return PSFFile(section, {**record, **told, "notes": [*record.get("notes", []), *notes]})
+        values = _section(document)
+        section = parse(PSFS.get(str(values["kind"])), values, str(path))
+        return PSFFile(section, {"program": "denseloc", **told, "notes": notes})
 
     def write(self, path: Path, section: PSFSettings, record: Mapping[str, Any], pixel_size_nm: PixelSize | None = None) -> None:
         """Write the section; the record is not kept.
@@ -59,22 +65,11 @@ class SectionFile:
             temporary.write_text(text, encoding="utf-8")
 
 
-def contents(path: Path) -> str:
-    """Say what keys a file holds."""
-    keys = list(_values(path))
-    return ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "") or "no keys"
-
-
 def _values(path: Path) -> dict[str, Any]:
-    kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        values = json.loads(text) if kind == "JSON" else tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CalibrationError(f"{path}: not valid {kind} ({one_line(error)}); correct it") from None
-    if not isinstance(values, dict):
-        raise CalibrationError(f"{path}: holds {type(values).__name__}, expected keys and values; give the section of a PSF")
-    return values
+        return read_document(path)
+    except DocumentError as error:
+        raise CalibrationError(str(error)) from None
 
 
 def _section(document: dict[str, Any]) -> dict[str, Any]:
@@ -82,10 +77,13 @@ def _section(document: dict[str, Any]) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else document
 
 
-def _from_folder(values: Any, folder: Path) -> Any:
-    if isinstance(values, dict):
-        return {key: _from_folder(value, folder) for key, value in values.items()}
-    return str(folder / values) if isinstance(values, str) and values.endswith(".npy") else values
+def _followed(path: Path, named: Path, pixel_size_nm: PixelSize | None) -> PSFFile:
+    """Read the file that a document names, which names no further one."""
+    from . import read_psf
+
+    if named.suffix.lower() in SectionFile.suffixes and named.is_file() and own_file(_values(named), "psf", named) is not None:
+        raise CalibrationError(f"{path}: its psf.file {named} names a further file; name the PSF itself")
+    return read_psf(named, pixel_size_nm=pixel_size_nm)
 
 
 def _pixel_size(value: Any) -> PixelSize | None:

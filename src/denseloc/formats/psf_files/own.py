@@ -18,8 +18,8 @@ from ...errors import CalibrationError, DocumentError
 from ...files import replacing
 from ...optics import PSFS, PSFSettings
 from ...units import PixelSize
-from .hdf5 import open_hdf5
-from .parts import CONVENTIONS, PSFFile, plain
+from .hdf5 import contents, open_hdf5
+from .parts import CONVENTIONS, PSFFile, WritablePSFFormat, plain
 
 if TYPE_CHECKING:
     import h5py
@@ -28,7 +28,7 @@ FORMAT = "denseloc psf"
 FORMAT_VERSION = 1
 
 
-class Own:
+class Own(WritablePSFFormat):
     """Our own PSF file: any kind of PSF, exactly as it is, with conventions, versions and the record of its calibration."""
 
     name = "denseloc"
@@ -39,6 +39,10 @@ class Own:
         """Say whether the file is of this format."""
         with open_hdf5(path) as file:
             return _text(file.attrs.get("format")) == FORMAT
+
+    def contents(self, path: Path) -> str:
+        """Say what an HDF5 file holds, and of which program it is where that can be told."""
+        return contents(path)
 
     def read(self, path: Path, pixel_size_nm: PixelSize | None = None) -> PSFFile:
         """Read section and record; ``pixel_size_nm`` is not needed.

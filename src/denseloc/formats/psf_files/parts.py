@@ -13,16 +13,17 @@ A record is free JSON. Keys with a fixed meaning, each of them optional:
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from ...data.columns import CONVENTIONS as COORDINATES
 from ...errors import CalibrationError
 from ...optics import PSFSettings
-from ...units import PixelSize, pixel_size_pair
+from ...units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 
 CONVENTIONS = {
     **COORDINATES,
@@ -42,6 +43,35 @@ class PSFFile(NamedTuple):
 
     section: PSFSettings
     record: dict[str, Any]
+
+
+class PSFFormat(Protocol):
+    """A kind of PSF file; a format is a subclass."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    expects: str
+
+    @abstractmethod
+    def claims(self, path: Path) -> bool:
+        """Say by its content whether the file is of this format; raise CalibrationError where it cannot be read at all."""
+
+    @abstractmethod
+    def read(self, path: Path, pixel_size_nm: PixelSize | None = None) -> PSFFile:
+        """Read section and record; raise CalibrationError or DocumentError for what is not a PSF."""
+
+    def contents(self, path: Path) -> str:
+        """Say in a few words what a file holds that no format claims, for the error; nothing where that is not known."""
+        return ""
+
+
+@runtime_checkable
+class WritablePSFFormat(PSFFormat, Protocol):
+    """A kind of PSF file that can be written too."""
+
+    @abstractmethod
+    def write(self, path: Path, section: PSFSettings, record: Mapping[str, Any], pixel_size_nm: PixelSize | None = None) -> None:
+        """Write; the target is whole or untouched."""
 
 
 def plain(value: Any) -> Any:
@@ -81,7 +111,7 @@ def needed_pixel_size(path: Path, given: PixelSize | None, record: Mapping[str, 
     if size is None:
         raise CalibrationError(f"{path}: the pixel size is not known, but {why}; give pixel_size_nm")
     y, x = pixel_size_pair(tuple(size) if isinstance(size, list) else size)
-    if not (5 <= y <= 2000 and 5 <= x <= 2000):
+    if not is_plausible_pixel_size((y, x)):
         raise CalibrationError(f"{path}: a pixel size of {y:g} x {x:g} nm (y, x), expected 5 to 2000 nm; give pixel_size_nm in nm")
     return (y, x)
 

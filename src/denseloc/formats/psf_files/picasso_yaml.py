@@ -19,7 +19,7 @@ from ...errors import CalibrationError
 from ...files import replacing
 from ...optics import PSFSettings
 from ...units import PixelSize, pixel_size_pair
-from .parts import PSFFile, chosen_pixel_size, needed_pixel_size, one_line
+from .parts import PSFFile, WritablePSFFormat, chosen_pixel_size, needed_pixel_size, one_line
 from .widths import LARGEST_DEVIATION, curves_of, fit_formula
 
 _X, _Y, _FRAMES, _STEP, _FACTOR = "X Coefficients", "Y Coefficients", "Number of frames", "Step size in nm", "Magnification factor"
@@ -28,7 +28,7 @@ _LARGEST_BYTES = 1 << 20
 _STEPS = 100
 
 
-class PicassoYaml:
+class PicassoYaml(WritablePSFFormat):
     """Two polynomials of degree 6; widths in camera pixels, so that a pixel size is needed."""
 
     name = "Picasso calibration"
@@ -38,6 +38,15 @@ class PicassoYaml:
     def claims(self, path: Path) -> bool:
         """Say whether the file is of this format."""
         return any(_X in document or _Y in document for document in documents(path))
+
+    def contents(self, path: Path) -> str:
+        """Say what a YAML file holds."""
+        keys = [str(key) for document in documents(path) for key in document]
+        said = ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "") or "no keys"
+        for marks, what in (({"Width", "Height", "Frames"}, "a movie or table of Picasso"), ({"Centers"}, "picks of Picasso")):
+            if marks <= set(keys):
+                return f"{said} ({what})"
+        return said
 
     def read(self, path: Path, pixel_size_nm: PixelSize | None = None) -> PSFFile:
         """Read the polynomials and fit the astigmatic formula to them over the range of the calibration.
@@ -142,16 +151,6 @@ def documents(path: Path) -> list[dict[str, Any]]:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise CalibrationError(f"{path}: not a readable YAML ({one_line(error)}); copy it again") from error
     return [document for document in found if isinstance(document, dict)]
-
-
-def contents(path: Path) -> str:
-    """Say what a YAML file holds."""
-    keys = [str(key) for document in documents(path) for key in document]
-    said = ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "") or "no keys"
-    for marks, what in (({"Width", "Height", "Frames"}, "a movie or table of Picasso"), ({"Centers"}, "picks of Picasso")):
-        if marks <= set(keys):
-            return f"{said} ({what})"
-    return said
 
 
 def _coefficients(path: Path, document: Mapping[str, Any], key: str) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import CalibrationError
 from ...units import PixelSize
-from .parts import PSFFile, chosen_pixel_size
+from .parts import PSFFile, PSFFormat, chosen_pixel_size
 from .widths import fit_formula
 
 _UNITS = {"nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3}
@@ -27,7 +27,7 @@ _NAMES = {
 _LARGEST_BYTES = 32 << 20
 
 
-class SigmaCurves:
+class SigmaCurves(PSFFormat):
     """A table ``z [nm], sigma_x [nm], sigma_y [nm]`` (or sigma1, sigma2; lengths in nm or um), with or without ``x [nm], y [nm]``.
 
     Widths are Gaussian standard deviations, sigma_x along the columns. The astigmatic formula is fitted to the curves; the record says by
@@ -43,6 +43,10 @@ class SigmaCurves:
         names = header(path)
         is_table = any(name.startswith(("frame", "intensity", "photons")) for name in names)  # of localizations
         return {"z", "sigma_x", "sigma_y"} <= set(_columns(names)) and not is_table
+
+    def contents(self, path: Path) -> str:
+        """Say what columns a text table has."""
+        return ", ".join(header(path))[:200]
 
     def read(self, path: Path, pixel_size_nm: PixelSize | None = None) -> PSFFile:
         """Read the curves and fit the formula.

@@ -24,8 +24,8 @@ from ...optics.spline import SplineSettings
 from ...units import PixelSize
 from . import cells
 from .mat_tree import read_mat, scalar, variables
-from .parts import PSFFile, chosen_pixel_size, needed_pixel_size
-from .spline import cells_for_export, spline_section
+from .parts import PSFFile, WritablePSFFormat, chosen_pixel_size, needed_pixel_size
+from .spline import cells_for_export, check_same_everywhere, spline_section
 
 _PLACES = ("SXY_g", "SXY", "cspline", "cspline_psf_model")
 """Variables in which the spline may stand; in a file with two channels, ``SXY_g`` has them both."""
@@ -33,7 +33,7 @@ _PLACES = ("SXY_g", "SXY", "cspline", "cspline_psf_model")
 _BULKY = ("PSF", "PSFsmooth", "bspline", "cspline_all", "gausscal", "global", "transformation", "zernikefit", "beadpos", "filelist")
 
 
-class Smap:
+class Smap(WritablePSFFormat):
     """A cubic spline; of a field with several tiles the one in the middle."""
 
     name = "SMAP calibration"
@@ -43,6 +43,12 @@ class Smap:
     def claims(self, path: Path) -> bool:
         """Say whether the file is of this format."""
         return not set(_PLACES).isdisjoint(variables(path))
+
+    def contents(self, path: Path) -> str:
+        """Say what a MATLAB file holds."""
+        names = variables(path)
+        said = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "nothing"
+        return f"{said} (localizations of SMAP)" if "saveloc" in names else said
 
     def read(self, path: Path, pixel_size_nm: PixelSize | None = None) -> PSFFile:
         """Read the spline.
@@ -90,13 +96,15 @@ class Smap:
         """Write a PSF of one or two planes as a spline, v7; other kinds than the spline are sampled over ``z_range_nm`` of the record.
 
         Raises:
-            CalibrationError: more than two planes, or the pixel size or the range of depths is needed and not known.
+            CalibrationError: more than two planes, a PSF that changes over the field, or the pixel size or the range of depths is needed
+                and not known.
             OutputError: the file cannot be written.
         """
         import scipy.io
 
         own = section.pixel_size_nm if isinstance(section, SplineSettings) else None
         size = own or needed_pixel_size(path, pixel_size_nm, record, "a spline counts in pixels")
+        check_same_everywhere(path, section, size)
         spline, z_min, dz = cells_for_export(path, section, record, size)
         if len(spline) > 2:
             raise CalibrationError(f"{path}: a PSF of {len(spline)} planes, but SMAP knows one or two; write .h5")
@@ -139,13 +147,6 @@ class Smap:
         name = "SXY" if len(spline) == 1 else "SXY_g"
         with replacing(path) as temporary, open(temporary, "wb") as file:
             scipy.io.savemat(file, {name: tile, "parameters": parameters}, do_compression=True, long_field_names=True)
-
-
-def contents(path: Path) -> str:
-    """Say what a MATLAB file holds."""
-    names = variables(path)
-    said = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "nothing"
-    return f"{said} (localizations of SMAP)" if "saveloc" in names else said
 
 
 def _tile(path: Path, found: Mapping[str, Any], record: dict[str, Any], notes: list[str]) -> dict[str, Any]:

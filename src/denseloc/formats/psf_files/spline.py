@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ...description import explain
 from ...errors import CalibrationError
-from ...optics import PSFSettings
+from ...optics import FieldSettings, PlanesSettings, PSFSettings
 from ...optics.spline import SplineSettings
 from ...units import PixelSize
 from .cells import nodes
@@ -20,6 +20,9 @@ from .parts import depths, odd_roi
 
 STEP_NM = 20.0
 """Distance of the planes in which a PSF without planes of its own is sampled."""
+
+LEAST_TURN = 1e-6
+"""Entry of a registration's matrix, less that of the identity, from which on it counts: 0.1 nm at 100 um from the centre."""
 
 _MOST_PLANES = 500
 _SMALLEST_ROI = 5
@@ -83,6 +86,32 @@ def cells_for_export(
         section = _sampled(path, section, record, pixel_size_nm)
     assert isinstance(section, SplineSettings)
     return section.polynomials(), section.z_min_nm, section.z_step_nm
+
+
+def check_same_everywhere(path: Path, section: PSFSettings, pixel_size_nm: PixelSize) -> None:
+    """Refuse a PSF that changes over the field, for files that have one PSF alone.
+
+    Planes that are shifted against each other may pass: their patches show the shift.
+
+    Raises:
+        CalibrationError: with what it is that changes.
+    """
+    if changes := _changes(section, pixel_size_nm):
+        raise CalibrationError(f"{path}: {changes}, which a '{path.suffix}' does not hold, one PSF for the whole field; write .h5")
+
+
+def _changes(section: PSFSettings, pixel_size_nm: PixelSize) -> str:
+    """Say what changes over the field, or nothing."""
+    if isinstance(section, FieldSettings):
+        return "the aberrations change over the field" if np.ptp(section.zernike_maps_nm, (1, 2)).any() else ""
+    if not isinstance(section, PlanesSettings):
+        return "the PSF changes over the field" if section.build(pixel_size_nm).varies_in_field else ""
+    for number, plane in enumerate(section.plane, 1):
+        if inner := _changes(plane.psf, pixel_size_nm):
+            return f"in plane {number} {inner}"
+        if not np.allclose(np.array(plane.affine)[:, :2], np.eye(2), rtol=0, atol=LEAST_TURN):
+            return f"plane {number} is turned or stretched against the first"
+    return ""
 
 
 def _is_plain_spline(section: PSFSettings) -> bool:

@@ -20,14 +20,14 @@ from ...errors import CalibrationError
 from ...units import PixelSize
 from . import cells
 from .hdf5 import open_hdf5
-from .parts import PSFFile, chosen_pixel_size, needed_pixel_size, one_line
+from .parts import PSFFile, PSFFormat, chosen_pixel_size, needed_pixel_size, one_line
 from .spline import sampled_section, spline_section
 
 if TYPE_CHECKING:
     import h5py
 
 
-class UiPsf:
+class UiPsf(PSFFormat):
     """A PSF volume on the raster of the camera; of a field-dependent calibration its average."""
 
     name = "uiPSF"

@@ -1,0 +1,42 @@
+"""The command that writes a table in another format, or a part of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from . import options
+from .screen import Screen
+from .words import number, say
+
+ConvertedOut = Annotated[
+    Path,
+    Option(
+        "--out", "-o", metavar="TABLE", help="Table to write: .parquet, .csv (ThunderSTORM), .hdf5 (Picasso).", show_default=False
+    ),
+]
+
+CONVERT_EXAMPLES = (
+    "denseloc convert table.parquet -o table.csv",
+    "denseloc convert table.parquet -o sure.hdf5 --max-sigma-nm 20 --min-photons 300",
+)
+
+
+def convert(
+    table: options.Table,
+    out: ConvertedOut,
+    min_probability: options.MinProbability = None,
+    max_sigma_nm: options.MaxSigmaNm = None,
+    min_photons: options.MinPhotons = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a table in another format, whole or without the rows that do not hold what you ask for."""
+    with Screen("reading", "converting", quiet):
+        from .. import verbs
+
+        made = verbs.convert(table, out, min_probability=min_probability, max_sigma_nm=max_sigma_nm, min_photons=min_photons)
+    if not quiet:
+        rest = made.read - made.rows
+        say(f"table    {made.table}   {number(made.rows)} localizations" + (f", {number(rest)} left out" if rest else ""))
