@@ -63,6 +63,21 @@ def test_a_wrong_psf_is_named(simulator):
     assert "does not describe this movie" in found(dense)
 
 
+def test_what_is_left_over_names_the_likely_cause(run):
+    brighter = [replace(s, photons=1.5 * s.photons) for s in run.samples]
+    assert "more light than the localizations explain: many molecules are missed" in found(run, samples=brighter)
+    darker = [replace(s, photons=0.6 * s.photons) for s in run.samples]
+    assert "more light than there is: some are false" in found(run, samples=darker)
+
+
+def test_long_spots_are_named(run):
+    n = len(run.table)
+    flat = Localizations({k: v for k, v in run.table.columns.items() if k != "z_nm"}, run.table.provenance)
+    long = Localizations({**flat.columns, "sigma_x_nm": np.full(n, 44.0), "sigma_y_nm": np.full(n, 25.0)}, flat.provenance)
+    assert "1.8 times less certain along x: the spots are long" in " ".join(judge(long))
+    assert "spots are long" not in found(run)
+
+
 def test_too_little_noise_is_named(run):
     smooth = [replace(s, photons=s.expected + 0.5 * (s.photons - s.expected)) for s in run.samples]
     assert "less noise" in found(run, samples=smooth)

@@ -19,6 +19,11 @@ OUTSIDE = 0.05
 """Share of values outside of the training range that is worth a warning."""
 DRIFT_FACTOR = 3.0
 """Change of the number per frame from the first to the last fifth that is worth a warning."""
+EXCESS_LIMIT = 0.1
+"""Light of the frames beyond that of the model, as a part of it, from which on it is named as the cause."""
+STRETCHED = 1.4
+"""Ratio of the uncertainties along x and y from which on spots are long."""
+LEAST_ROWS = 50
 GRID_CONTRAST = 0.1
 GRID_CHANCE = 1e-4
 """Chance that an even spread looks as uneven, below which it is worth a warning."""
@@ -56,7 +61,22 @@ def judge(
         *_grid(table, pixel_size(table, movie, samples)),
         *_time(counts_per_frame(table, frame_range(table, movie)), frame_range(table, movie)[0]),
         *_sigma(table),
+        *_stretched(table),
     ]
+
+
+def _cause(excess: float) -> str:
+    """Say what the light that is left over speaks of."""
+    if excess > EXCESS_LIMIT:
+        return (
+            f"{excess:.0%} more light than the localizations explain: many molecules are missed, because they are crowded or dim, or the PSF "
+            "is wider than the model's."
+        )
+    if excess < -EXCESS_LIMIT:
+        return f"The localizations draw {-excess:.0%} more light than there is: some are false, or photons or gain are wrong."
+    return (
+        "The light is about right, so that it lies in other places: a PSF of another shape, an uneven background, or another gain."
+    )
 
 
 def _model(samples: Sequence[FrameSample]) -> Iterator[str]:
@@ -68,9 +88,10 @@ def _model(samples: Sequence[FrameSample]) -> Iterator[str]:
     molecules = float(np.median(on_molecules)) if on_molecules else 1.0
     correlation = float(np.median([a.correlation for a in agreements]))
     if chi2 > CHI2_LIMIT:
+        excess = float(np.median([a.excess for a in agreements]))
         yield (
-            f"The model does not describe this movie: chi2 per pixel is {chi2:.2f} where 1 is expected. The PSF, the gain, the "
-            "background or the density differ from what the model was made for; positions and sigmas may be wrong."
+            f"The model does not describe this movie: chi2 per pixel is {chi2:.2f} where 1 is expected. {_cause(excess)} Positions and "
+            "sigmas may be wrong."
         )
     elif chi2 < CHI2_FLOOR:
         yield (
@@ -185,6 +206,22 @@ def _longest_gap(counts: np.ndarray) -> tuple[int, int]:
         return 0, 0
     longest = int(np.argmax(stops - starts))
     return int(starts[longest]), int(stops[longest] - starts[longest])
+
+
+def _stretched(table: Localizations) -> Iterator[str]:
+    """Say that localizations are much less certain along one axis, as where spots are long."""
+    if "sigma_x_nm" not in table or "sigma_y_nm" not in table or "z_nm" in table or len(table) < LEAST_ROWS:
+        return
+    x, y = finite(table, "sigma_x_nm"), finite(table, "sigma_y_nm")
+    if not len(x) or not len(y):
+        return
+    ratio = float(np.median(x)) / max(float(np.median(y)), 1e-9)
+    if not 1 / STRETCHED < ratio < STRETCHED:
+        axis, times = ("x", ratio) if ratio > 1 else ("y", 1 / ratio)
+        yield (
+            f"Localizations are {times:.1f} times less certain along {axis}: the spots are long, as behind a cylindrical lens or out of focus, and "
+            "each may be taken for several molecules in a row. Calibrate that PSF and use a model for it."
+        )
 
 
 def _sigma(table: Localizations) -> Iterator[str]:
