@@ -75,8 +75,13 @@ def test_columns_are_those_that_a_fit_knows() -> None:
 
 
 def test_emitters_at_the_border_are_found() -> None:
-    x, y = [20.0, 4980.0, 2500.0, 2510.0, -60.0], [2200.0, 2210.0, 15.0, 4390.0, 300.0]
+    x, y = [20.0, 4980.0, 2500.0, 2510.0], [2200.0, 2210.0, 15.0, 4390.0]
     assert_found(single()(frames(x, y, noise=False)), x, y, atol=1.0)
+
+
+def test_emitters_beside_the_field_are_left_out() -> None:
+    x, y = [530.0, -60.0, 5030.0], [1040.0, 2300.0, 3300.0]
+    assert_found(single()(frames(x, y, noise=False)), x[:1], y[:1], atol=1.0)
 
 
 def test_an_emitter_between_two_equal_pixels_is_found_once() -> None:
