@@ -444,15 +444,17 @@ class _Problem:
         n = self.e * self.c
         pressed = ((found.at <= limits.low) | (found.at >= limits.high))[:, :n].unflatten(1, (self.e, self.c))
         covariance = _blocks(invert(found.fisher), self.e, self.c)
-        own = _blocks(found.fisher, self.e, self.c)
+        fisher = _blocks(found.fisher, self.e, self.c)
         if self.prior is not None:
-            own.diagonal(dim1=2, dim2=3)[..., :-1].sub_(self.prior.precision)
+            fisher.diagonal(dim1=2, dim2=3)[..., :-1].sub_(self.prior.precision)
         sound = torch.isfinite(covariance.diagonal(dim1=2, dim2=3)).all(2)
         to = self.members
         state.at[to] = emitters
         state.background[to] = self._levels(emitters, lights)
-        state.covariance[to], state.fisher[to] = covariance, own
-        state.agreement[:, to] = self.agreement(emitters, lights, found.at.shape[1])[:, :, None].expand(3, self.m, self.e)
+        state.covariance[to], state.fisher[to] = covariance, fisher
+        agreement = self.agreement(emitters, lights, found.at.shape[1])
+        for values, own in zip((state.log_likelihood, state.deviance_ratio, state.p_value), agreement, strict=True):
+            values[to] = own[:, None].expand(self.m, self.e)
         state.iterations[to] = found.iterations[:, None].expand(self.m, self.e)
         state.converged[to] = found.converged[:, None] & sound & ~pressed.any(2)
 
