@@ -8,7 +8,7 @@ import torch
 from denseloc.kernels import spot_score
 from denseloc.kernels.group_score import naive, numba_cpu, score
 
-PARTS = ("counts", "dark", "which", "values", "slopes", "row", "column", "photons", "background")
+PARTS = ("counts", "dark", "extent", "which", "values", "slopes", "row", "column", "photons", "background")
 
 
 def problem(planes: int, h: int, w: int, e: int, d: int, size: int, kinds: int, m: int = 12) -> dict[str, torch.Tensor]:
@@ -22,6 +22,7 @@ def problem(planes: int, h: int, w: int, e: int, d: int, size: int, kinds: int, 
     return {
         "counts": counts,
         "dark": torch.rand(6, planes, h, w, generator=generator).double(),
+        "extent": torch.stack((torch.randint(1, h + 1, (6,), generator=generator), torch.randint(1, w + 1, (6,), generator=generator)), 1),
         "which": torch.randint(0, 6, (m,), generator=generator),
         "values": torch.rand(m, e, planes, size, size, generator=generator).double() * 0.05,
         "slopes": torch.randn(m, e, d, planes, size, size, generator=generator).double() * 0.02,
@@ -49,7 +50,8 @@ def test_fast_score_is_the_definition(shape: tuple[int, int, int], e: int, d: in
 
 def test_one_emitter_is_a_spot() -> None:
     given = problem(2, 9, 11, 1, 3, 7, 1)
-    flat = {k: v[:, 0] if k in ("values", "slopes", "row", "column", "photons") else v for k, v in given.items()}
+    given["extent"][:] = torch.tensor((9, 11))
+    flat = {k: v[:, 0] if k in ("values", "slopes", "row", "column", "photons") else v for k, v in given.items() if k != "extent"}
     torch.testing.assert_close(naive.score(*given.values(), 0.7), spot_score.naive.score(*flat.values(), 0.7))
 
 

@@ -36,7 +36,13 @@ COLUMNS: dict[str, Column] = {
         Column("crlb_y_nm", "float32", "nm", "Cramer-Rao bound of y_nm as a standard deviation"),
         Column("crlb_z_nm", "float32", "nm", "Cramer-Rao bound of z_nm as a standard deviation"),
         Column("width_nm", "float32", "nm", "fitted size of the PSF as a Gaussian standard deviation"),
-        Column("log_likelihood", "float32", "", "log-likelihood of the fit"),
+        Column("log_likelihood", "float32", "", "log-likelihood of the fit, of all pixels that were fitted together"),
+        Column("p_value", "float32", "", "probability that pixels which follow the model agree worse with it than these"),
+        Column("is_refined", "int64", "", "1 where a fit has moved the localization, 0 where it has kept its first values"),
+        Column("first_x_nm", "float64", "nm", "x_nm before it was refined"),
+        Column("first_y_nm", "float64", "nm", "y_nm before it was refined"),
+        Column("first_z_nm", "float64", "nm", "z_nm before it was refined"),
+        Column("first_photons", "float32", "photons", "photons before it was refined"),
         Column("channel", "int64", "", "colour channel"),
     )
 }

@@ -178,7 +178,18 @@ class Joint:
     def fractions(self, at: Tensor) -> tuple[Tensor, Tensor]:
         """Draw spots: whole pixels x, y (n, 2) int64, and photon fractions (n, planes, k, k) around them."""
         whole, drawn, places = self._lanes(at)
-        return whole, draw(self.psf, drawn, self.third, places)[: len(at)]
+        return whole, (draw(self.psf, drawn, self.third, places) * _edges(drawn, self.psf.roi_px))[: len(at)]
+
+    def with_slopes(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw spots: whole pixels, fractions, and their derivatives (n, d, planes, k, k) by x, y in px [and depth in nm]."""
+        whole, drawn, places = self._lanes(at)
+        values, slopes = patches(self.psf, drawn[:, :2], drawn[:, 2], self.third, places)
+        row, column = _fading(drawn[:, 1], self.psf.roi_px), _fading(drawn[:, 0], self.psf.roi_px)
+        edges = row[0][:, None, :, None] * column[0][:, None, None, :]
+        slopes = slopes * edges[:, None]
+        slopes[:, 0] += values * row[0][:, None, :, None] * column[1][:, None, None, :]
+        slopes[:, 1] += values * row[1][:, None, :, None] * column[0][:, None, None, :]
+        return whole, (values * edges)[: len(at)], slopes[: len(at)]
 
     def light(self, frame: Tensor, at: Tensor) -> Tensor:
         """Draw emitters (n, c) into their frames: (frames, planes, h, w) photons."""
@@ -224,7 +235,7 @@ class Joint:
         groups = _members(state.group)
         moved = torch.ones_like(begin.converged) if fresh is None else fresh
         for sweep in range(max(1, sweeps)):
-            renewed = self._touched(state, moved, groups, own=sweep == 0)
+            renewed = groups if fresh is None and sweep == 0 else self._touched(state, moved, groups, own=sweep == 0)
             if not renewed:
                 break
             before, light = state.at.clone(), self.light(frame, state.at)
@@ -269,8 +280,6 @@ class Joint:
 
         ``own``: also those to which a moved emitter belongs.
         """
-        if bool(moved.all()):
-            return groups
         reach = float(self.half + self.psf.roi_px // 2 + 1)
         pairs = torch.from_numpy(neighbours(state.frame.cpu().numpy(), state.at[:, :2].cpu().numpy(), reach)).to(moved.device)
         one, other = torch.cat((pairs, pairs.flip(1))).unbind(1)
@@ -284,11 +293,9 @@ class Joint:
 
     def _chunks(self, members: Tensor, at: Tensor) -> list[Tensor]:
         """Cut groups of one size (m, e) into parts whose windows are alike and bearable."""
-        place = at[members][..., :2]
-        area = (place.amax(1) - place.amin(1) + 2 * self.half + 2).prod(1)
+        area = _window(at[members][..., :2], self.half)[1].prod(1)
         members = members[area.argsort(stable=True)]
-        planes, side = self.psf.planes, self.psf.roi_px
-        each = planes * (4 * side**2 * members.shape[1] + 6 * int(area.max()))
+        each = self.psf.planes * (4 * self.psf.roi_px**2 * members.shape[1] + 6 * int(area.max()))
         step = max(1, CHUNK // each)
         return [members[i : i + step] for i in range(0, len(members), step)]
 
@@ -310,6 +317,30 @@ class Joint:
             stride.append((z_range[1] - z_range[0]) / 5)
         infinite = float("inf")
         return [*low, LEAST_PHOTONS], [*high, infinite], [*stride, infinite]
+
+
+def _window(place: Tensor, half: int) -> tuple[Tensor, Tensor]:
+    """Give the first pixel (x, y) and the shape (rows, columns) of the boxes around groups of places (m, e, 2) in px: (m, 2) each."""
+    pixel = place.round().long()
+    low = pixel.amin(1) - half
+    return low, (pixel.amax(1) + half - low + 1).flip(1)
+
+
+def _fading(offset_px: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Give weights (n, size) of a patch's rows or columns, and their derivatives by the offset.
+
+    Patches move by whole pixels where an offset passes half of one. Their outermost pixels fade out until there, so that the likelihood has no
+    step at which a fit could get stuck.
+    """
+    weight, slope = torch.ones(len(offset_px), size).to(offset_px), torch.zeros(len(offset_px), size).to(offset_px)
+    weight[:, 0], weight[:, -1] = 0.5 - offset_px, 0.5 + offset_px
+    slope[:, 0], slope[:, -1] = -1.0, 1.0
+    return weight, slope
+
+
+def _edges(drawn: Tensor, size: int) -> Tensor:
+    """Give the weights of whole patches, (n, 1, size, size)."""
+    return _fading(drawn[:, 1], size)[0][:, None, :, None] * _fading(drawn[:, 0], size)[0][:, None, None, :]
 
 
 def _copy(fits: JointFits) -> JointFits:
@@ -362,8 +393,8 @@ class _Problem:
         """Cut the windows: counts, NaN beyond the squares around emitters (m, e'), and what else is known to shine into them."""
         joint, half = self.joint, self.joint.half
         pixel = state.at[around][..., :2].round().long()  # (m, e', 2) x, y
-        low, high = pixel.amin(1) - half, pixel.amax(1) + half
-        width, height = (int(v) for v in (high - low).amax(0) + 1)
+        low, self.extent = _window(state.at[around][..., :2], half)
+        height, width = (int(v) for v in self.extent.amax(0))
         self.left, self.top = low[:, 0], low[:, 1]
         rows = self.top[:, None] + torch.arange(height, device=pixel.device)
         columns = self.left[:, None] + torch.arange(width, device=pixel.device)
@@ -428,14 +459,10 @@ class _Problem:
 
     def _likelihood(self, which: Tensor, emitters: Tensor, lights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         joint, (k, e) = self.joint, emitters.shape[:2]
-        whole, drawn, places = joint._lanes(emitters.flatten(0, 1))
-        values, slopes = (
-            one[: k * e].unflatten(0, (k, e)) for one in patches(joint.psf, drawn[:, :2], drawn[:, 2], joint.third, places)
-        )
-        whole = whole.unflatten(0, (k, e))
+        whole, values, slopes = (one.unflatten(0, (k, e)) for one in joint.with_slopes(emitters.flatten(0, 1)))
         row, column = whole[..., 1] - self.top[which, None], whole[..., 0] - self.left[which, None]
         bright = emitters[..., -1]
-        return group_score.score(self.counts, self.dark, which, values, slopes, row, column, bright, lights, joint.noise.gain)
+        return group_score.score(self.counts, self.dark, self.extent, which, values, slopes, row, column, bright, lights, joint.noise.gain)
 
     def keep(self, found: Climb, limits: Limits, state: JointFits) -> None:
         """Write down how the groups have ended."""

@@ -22,6 +22,7 @@ Score = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 FIRST_DAMPING, LARGEST_DAMPING = 1e-2, 1e8
 SLACK = 1e-4  # rises of the objective that rounding may make
+FLAT = 30.0  # times the tolerance: what a step may still promise if the last one has changed nothing, as at a kink of the PSF
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def climb(
         start: (n, p) float64.
         limits: where the parameters may go; one that is pressed against its bound stays there.
         tolerance: a problem has converged when the deviance cannot fall by more than this: its square root is the distance from the
-            maximum in standard errors.
+            maximum in standard errors. Also one whose last step has changed the objective by less and that promises little more.
         max_iterations: evaluations of one problem.
         batch: problems worked on at once.
     """
@@ -86,6 +87,7 @@ def climb(
             return Climb(at, objective, fisher, iterations, converged)
         value, slope, curvature = score(active, trial[active])
         better = value <= objective[active] + SLACK
+        flat = (value - objective[active]).abs() < tolerance
         kept = active[better]
         at[kept], objective[kept], gradient[kept], fisher[kept] = trial[kept], value[better], slope[better], curvature[better]
         here, slope = at[active], gradient[active]
@@ -98,7 +100,8 @@ def climb(
         damping[active] = torch.where(stuck, 100 * damped, damped)
         trial[active] = there
         iterations[active] += 1
-        done = gain * (1 + damped) < tolerance
+        promised = gain * (1 + damped) < tolerance
+        done = promised | (flat & (gain < FLAT * tolerance))
         ended = active[done]
-        at[ended], converged[ended] = there[done], True
+        at[ended], converged[ended] = torch.where(promised[:, None], there, here)[done], True
         active = active[~(done | (iterations[active] >= max_iterations) | (damping[active] > LARGEST_DAMPING))]

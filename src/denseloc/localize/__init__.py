@@ -3,9 +3,10 @@
 from ..description import Shelf
 from .base import Batch, InputConditions, Localizer, LocalizerSettings, Scales, TrainableLocalizer
 from .decode import Decode, DecodeSettings
+from .multi import Multi, MultiSettings
 from .single import Single, SingleSettings
 
-LOCALIZERS: Shelf[LocalizerSettings] = Shelf("localizer", DecodeSettings, SingleSettings)
+LOCALIZERS: Shelf[LocalizerSettings] = Shelf("localizer", DecodeSettings, MultiSettings, SingleSettings)
 
 __all__ = [
     "LOCALIZERS",
@@ -15,6 +16,8 @@ __all__ = [
     "InputConditions",
     "Localizer",
     "LocalizerSettings",
+    "Multi",
+    "MultiSettings",
     "Scales",
     "Single",
     "SingleSettings",

@@ -17,6 +17,7 @@ from . import naive
 def score(
     counts: Tensor,
     dark: Tensor,
+    extent: Tensor,
     which: Tensor,
     values: Tensor,
     slopes: Tensor,
@@ -27,7 +28,7 @@ def score(
     gain: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Score groups of patches against windows; arguments and result as in `naive.score`."""
-    arguments = (counts, dark, which, values, slopes, row, column, photons, background)
+    arguments = (counts, dark, extent, which, values, slopes, row, column, photons, background)
     if counts.device.type != "cpu":
         return naive.score(*arguments, gain)
     from . import numba_cpu

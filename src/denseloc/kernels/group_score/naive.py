@@ -31,6 +31,7 @@ def planes_of_light(planes: int, shape: tuple[int, int], lights: int, like: Tens
 def score(
     counts: Tensor,
     dark: Tensor,
+    extent: Tensor,
     which: Tensor,
     values: Tensor,
     slopes: Tensor,
@@ -45,6 +46,7 @@ def score(
     Args:
         counts: (n, planes, h, w); NaN where there is no pixel.
         dark: (n or 1, planes, h, w) mean counts of all that is not fitted.
+        extent: (n, 2) int64 rows and columns of each window; what lies beyond is no pixel, and does not change the order of the sums.
         which: (m,) int64 window of each group.
         values: (m, e, planes, k, k) fractions of the photons.
         slopes: (m, e, d, planes, k, k) their derivatives by d coordinates.
@@ -65,7 +67,8 @@ def score(
     lights = planes_of_light(counts.shape[1], shape, background.shape[1], c)
     light = torch.einsum("ne,neqhw->nqhw", photons, every[:, :, -1]) + torch.einsum("nl,lqhw->nqhw", background, lights)
     mean = (gain * light + own).clamp(min=LEAST_MEAN)
-    there = ~torch.isnan(c)
+    rows, columns = (torch.arange(side, device=c.device) < own[which, None] for side, own in zip(shape, extent.unbind(1), strict=True))
+    there = ~torch.isnan(c) & (rows[:, None, :, None] & columns[:, None, None, :])
     c = torch.where(there, c, mean)
     terms = gain * torch.cat((every.flatten(1, 2), lights.expand(m, *lights.shape)), 1)
     objective = ((mean - c * mean.log()) * there).sum((1, 2, 3))

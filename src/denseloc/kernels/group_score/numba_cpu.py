@@ -45,6 +45,7 @@ def _products(
 def score(
     counts: np.ndarray,
     dark: np.ndarray,
+    extent: np.ndarray,
     which: np.ndarray,
     values: np.ndarray,
     slopes: np.ndarray,
@@ -55,15 +56,16 @@ def score(
     gain: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Score groups of patches; as `naive.score`."""
-    (m, e), (_, planes, h, w) = photons.shape, counts.shape
+    (m, e), (_, planes, full_h, full_w) = photons.shape, counts.shape
     d, size, lights = slopes.shape[2], values.shape[-1], background.shape[1]
     own, kinds, t = e * (d + 1), lights // planes, d + 1
     p = own + lights
     objective, gradient, fisher = np.zeros(m), np.zeros((m, p)), np.zeros((m, p, p))
-    terms, flat = np.zeros((e, t, w)), np.zeros((kinds, w))
-    mean, weight, residual = np.empty(w), np.empty(w), np.empty(w)
+    terms, flat = np.zeros((e, t, full_w)), np.zeros((kinds, full_w))
+    mean, weight, residual = np.empty(full_w), np.empty(full_w), np.empty(full_w)
     low, high = np.empty(e, np.int64), np.empty(e, np.int64)
     for j in range(m):
+        h, w = extent[which[j], 0], extent[which[j], 1]
         blank = dark[which[j] if len(dark) > 1 else 0]
         for i in range(e):
             left = column[j, i] - size // 2
@@ -74,8 +76,8 @@ def score(
                 flat[0] = gain
                 if kinds > 1:
                     for c in range(w):
-                        flat[1, c] = gain * (c - 0.5 * (w - 1)) / (0.5 * w)
-                    flat[2] = gain * (r - 0.5 * (h - 1)) / (0.5 * h)
+                        flat[1, c] = gain * (c - 0.5 * (full_w - 1)) / (0.5 * full_w)
+                    flat[2] = gain * (r - 0.5 * (full_h - 1)) / (0.5 * full_h)
                 for c in range(w):
                     mean[c] = blank[q, r, c]
                     for k in range(kinds):
@@ -90,7 +92,7 @@ def score(
                                 terms[i, a, c] = bright * slopes[j, i, a, q, r - top, c - left]
                             terms[i, d, c] = gain * values[j, i, q, r - top, c - left]
                             mean[c] += photons[j, i] * terms[i, d, c]
-                objective[j] += _weigh(counts[which[j], q, r], mean, weight, residual)
+                objective[j] += _weigh(counts[which[j], q, r, :w], mean, weight, residual)
                 for k in range(kinds):
                     total = 0.0
                     for c in range(w):

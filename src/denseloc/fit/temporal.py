@@ -1,0 +1,196 @@
+"""The same molecule in neighbouring frames: what its other frames tell of its position.
+
+A localization of the next frame at nearly the same place is the same molecule with the probability
+
+    p = q N(d; 0, V) / (q N(d; 0, V) + rivals + rho)
+
+where d is the distance, V the sum of the two covariances, q the chance that a molecule is still on, "rivals" what the other localizations of
+both frames say for themselves, and rho how many localizations of other molecules a frame has around there. The information of the frames
+before and after is added with these weights, multiplied along the chain, so that a doubtful link counts little.
+
+Source: ours; the shared position is that of tracking and of DECODE's temporal context (Speiser et al., Nature Methods 18 (2021) 1082).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
+
+STAYS_ON = 0.3
+"""Chance that a molecule seen in one frame is seen in a given one of the next two."""
+
+GAP = 2
+"""Frames after which a molecule may be seen again: 1 for the very next."""
+
+CHAIN = 8
+"""Links that are followed to each side."""
+
+LEAST = 0.1  # probability of a link that is looked at
+FAITH = 0.05  # product of the links at which a chain ends
+FAR = 5.0  # standard deviations at which partners are looked for
+CELL_PX, CELL_NM = 1.0, 100.0  # of the map of densities
+SMOOTH = 1.2  # cells over which it is smoothed
+FIELDS_SHARE = 0.1  # of the mean density, that may be anywhere
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What frames tell of positions: Gaussian, as information ``A`` and ``A x``.
+
+    Args:
+        frame: (n,) number of the frame.
+        own: (n, k, k) information of the frame alone.
+        own_at: (n, k) that times the position it speaks for.
+        prior: (n, k, k) information that came from elsewhere (a network that sees several frames).
+        prior_at: (n, k) that times its position.
+    """
+
+    frame: np.ndarray
+    own: np.ndarray
+    own_at: np.ndarray
+    prior: np.ndarray
+    prior_at: np.ndarray
+
+    def position(self) -> np.ndarray:
+        """Give where all of it together points, (n, k)."""
+        return solve(self.own + self.prior, self.own_at + self.prior_at)
+
+    def select(self, keep: np.ndarray) -> Evidence:
+        """Take rows."""
+        return Evidence(**{name: values[keep] for name, values in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Links:
+    """Which localization follows which; all arrays have length n, -1 stands for none.
+
+    Args:
+        after, before: index of the same molecule in a later and in an earlier frame.
+        p_after, p_before: probability of these links.
+    """
+
+    after: np.ndarray
+    before: np.ndarray
+    p_after: np.ndarray
+    p_before: np.ndarray
+
+
+def solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Solve small systems (n, k, k) x = (n, k)."""
+    return np.linalg.solve(matrix, vector[..., None])[..., 0]
+
+
+def density(frame: np.ndarray, position: np.ndarray, n_frames: int) -> np.ndarray:
+    """Give how many localizations a frame has around each of them, per unit of area (or volume).
+
+    Args:
+        frame: (n,) not used but for its length.
+        position: (n, k) x, y in px and, with k = 3, depth in nm.
+        n_frames: frames in which they were found.
+    """
+    n, k = position.shape
+    if n == 0:
+        return np.zeros(0)
+    cell = np.array([CELL_PX, CELL_PX, CELL_NM][:k])
+    index = np.floor((position - position.min(0)) / cell).astype(np.int64)
+    counts = np.zeros(index.max(0) + 1, np.float32)
+    np.add.at(counts, tuple(index.T), 1.0)
+    around = gaussian_filter(counts, SMOOTH, mode="constant")
+    mean = n / counts.size
+    return (around[tuple(index.T)] + FIELDS_SHARE * mean) / (n_frames * cell.prod())
+
+
+def link(frame: np.ndarray, position: np.ndarray, covariance: np.ndarray, rho: np.ndarray) -> Links:
+    """Find the same molecules in later frames: partners that are each other's best, the nearest frame first.
+
+    Args:
+        frame: (n,) numbers of the frames.
+        position: (n, k) x, y in px, [depth in nm].
+        covariance: (n, k, k) of the positions.
+        rho: (n,) densities, as `density` gives them.
+    """
+    n = len(frame)
+    links = Links(np.full(n, -1), np.full(n, -1), np.zeros(n), np.zeros(n))
+    if n == 0:
+        return links
+    lateral = np.sqrt(np.trace(covariance[:, :2, :2], axis1=1, axis2=2) / 2)
+    radius = FAR * np.sqrt(2) * float(np.quantile(lateral, 0.9))
+    for gap in range(1, GAP + 1):
+        one, other = _candidates(frame, position, radius, gap, links)
+        if len(one) == 0:
+            continue
+        p = _probability(position, covariance, rho, one, other, n)
+        chosen = (p > LEAST) & _is_best(p, one, n) & _is_best(p, other, n)
+        one, other, p = one[chosen], other[chosen], p[chosen]
+        links.after[one], links.before[other] = other, one
+        links.p_after[one], links.p_before[other] = p, p
+    return links
+
+
+def _candidates(frame: np.ndarray, position: np.ndarray, radius: float, gap: int, links: Links) -> tuple[np.ndarray, np.ndarray]:
+    """Find pairs ``gap`` frames apart that lie near one another and have no partner yet."""
+    early, late = np.flatnonzero(links.after < 0), np.flatnonzero(links.before < 0)
+    if len(early) == 0 or len(late) == 0:
+        return early[:0], late[:0]
+    apart = 4 * radius
+    trees = [
+        cKDTree(np.column_stack((position[some, :2], (frame[some] + shift) * apart)))
+        for some, shift in ((early, gap), (late, 0))
+    ]
+    near = trees[0].sparse_distance_matrix(trees[1], radius, output_type="coo_matrix")
+    return early[near.row], late[near.col]
+
+
+def _probability(
+    position: np.ndarray, covariance: np.ndarray, rho: np.ndarray, one: np.ndarray, other: np.ndarray, n: int
+) -> np.ndarray:
+    """Give the probability that pairs are the same molecule."""
+    together = covariance[one] + covariance[other]
+    apart = position[one] - position[other]
+    distance = (apart * solve(together, apart)).sum(1)
+    volume = np.sqrt((2 * np.pi) ** apart.shape[1] * np.linalg.det(together))
+    likely = STAYS_ON * np.exp(-0.5 * distance) / volume
+    rivals = np.bincount(one, likely, n)[one] + np.bincount(other, likely, n)[other] - likely
+    return likely / (rivals + 0.5 * (rho[one] + rho[other])).clip(min=1e-30)
+
+
+def _is_best(p: np.ndarray, of: np.ndarray, n: int) -> np.ndarray:
+    """Say which pairs are the likeliest of their member ``of``; the first of equal ones."""
+    order = np.lexsort((np.arange(len(p)), -p, of))
+    first = np.ones(len(p), bool)
+    first[1:] = of[order][1:] != of[order][:-1]
+    best = np.zeros(len(p), bool)
+    best[order[first]] = True
+    return best
+
+
+PRIORS_SHARE = 0.5
+"""How much of what a linked localization knows from elsewhere counts: its network has seen the same frames in part."""
+
+
+def share(evidence: Evidence, links: Links) -> tuple[np.ndarray, np.ndarray]:
+    """Add to each localization what its molecule's other frames tell.
+
+    Returns:
+        positions (n, k) and their covariances (n, k, k).
+    """
+    matrix = evidence.own + evidence.prior
+    vector = evidence.own_at + evidence.prior_at
+    given = evidence.own + PRIORS_SHARE * evidence.prior
+    given_at = evidence.own_at + PRIORS_SHARE * evidence.prior_at
+    for following, probability in ((links.after, links.p_after), (links.before, links.p_before)):
+        here = np.arange(len(matrix))
+        weight = np.ones(len(matrix))
+        for _ in range(CHAIN):
+            weight = weight * probability[here]
+            here = following[here]
+            goes_on = (here >= 0) & (weight > FAITH)
+            weight = np.where(goes_on, weight, 0.0)
+            here = np.where(goes_on, here, 0)
+            matrix = matrix + weight[:, None, None] * given[here]
+            vector = vector + weight[:, None] * given_at[here]
+    covariance = np.linalg.inv(matrix)
+    return solve(matrix, vector), covariance

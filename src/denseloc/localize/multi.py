@@ -1,0 +1,168 @@
+"""Many emitters: find, fit together, subtract, find again; no training. The family of 3D-DAOSTORM and of the spline fitters.
+
+What it finds and how it decides stands in `crowd.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from ..data import Frames, Localizations
+from ..description import Range, ordered
+from ..errors import ModelError
+from ..fit import DEPTHS_NM, Noise
+from ..fit.joint import JointFits
+from ..fit.start import depth_starts
+from ..optics import PSF, PSFS, GaussianSettings, MultiplaneSettings, PSFSettings
+from ..units import PixelSize
+from .base import Localizer, LocalizerSettings, Scales
+from .crowd import Crowd, CrowdSettings
+from .single import window_for, window_for_width
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    PSFKind: TypeAlias = Any
+else:
+    PSFKind = PSFS.field()
+
+
+class MultiSettings(LocalizerSettings):
+    """``[localizer] kind = "multi"``."""
+
+    needs_training: ClassVar[bool] = False
+    takes_psf: ClassVar[bool] = True
+
+    kind: Literal["multi"] = "multi"
+    psf: PSFKind | None = Field(None, description="the PSF; absent: a Gaussian as wide as is measured or told of the movie")
+    significance: float = Field(5.0, gt=0, description="least height of a maximum of the residual over the noise of its filter")
+    false_positive_rate: float = Field(1e-3, gt=0, lt=1, description="chance that an emitter which is not there is kept")
+    window_px: int | None = Field(
+        None, ge=5, le=65, description="pixels across the square that tells of an emitter; odd; absent: by the PSF's size"
+    )
+    z_range_nm: Range | None = Field(None, description="depths searched; absent: those of the PSF or of the model")
+    most_together: int = Field(8, ge=1, le=24, description="emitters fitted jointly; larger groups are cut")
+    sloped_background: bool = Field(False, description="let the background around a group slope")
+
+    @model_validator(mode="after")
+    def _possible(self) -> MultiSettings:
+        if self.window_px is not None and self.window_px % 2 == 0:
+            raise ValueError(f"window_px must be odd (found {self.window_px})")
+        if self.z_range_nm is not None:
+            ordered(self.z_range_nm, "z_range_nm")
+        return self
+
+    def build(self, scales: Scales) -> Multi:
+        """Make the localizer; it needs no training."""
+        return Multi(self, scales)
+
+
+class Multi(Localizer):
+    """Fits all emitters of a frame, those that overlap together. It knows no probability, so that no threshold on it applies."""
+
+    def __init__(self, settings: MultiSettings, scales: Scales) -> None:
+        super().__init__(scales)
+        self.settings = settings
+
+    def psf_settings(self, pixel_size_nm: PixelSize) -> PSFSettings:
+        """Give the PSF of the document, or a Gaussian of the width that the conditions tell."""
+        told: PSFSettings | None = self.settings.psf
+        if told is not None:
+            return told
+        width = self.conditions.width_px * math.sqrt(pixel_size_nm[0] * pixel_size_nm[1])
+        roi = min(101, 2 * (window_for_width(self.conditions.width_px) // 2) + 5)
+        if self.scales.planes == 1:
+            return GaussianSettings(width_nm=width, roi_px=roi)
+        return MultiplaneSettings(width_nm=width, plane_focus_nm=(0.0,) * self.scales.planes, depth_nm=1e6, roi_px=roi)
+
+    @property
+    def finds_depth(self) -> bool:
+        """Whether z is found."""
+        told: PSFSettings | None = self.settings.psf
+        return told is not None and told.tells_depth
+
+    @torch.no_grad()
+    def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> Localizations:
+        """Localize; see `Localizer.forward`. Frames are worked on whole, so that tiles have no meaning here.
+
+        Raises:
+            ModelError: a threshold was set, or the PSF has another number of planes than the frames.
+        """
+        if self.threshold is not None:
+            raise ModelError(
+                "method 'multi' gives no probabilities, so that no threshold on them applies; leave it out, or set 'significance'"
+            )
+        first = frames.first_frame
+        start, stop = (first, first + len(frames)) if keep is None else keep
+        crowd = self.crowd(frames)
+        fits = crowd.grow(crowd.none(), (start - first, stop - first))
+        fits, _ = crowd.prune(fits)
+        return to_localizations(crowd.settled(fits), crowd)
+
+    def crowd(self, frames: Frames) -> Crowd:
+        """Set up the search in frames."""
+        settings = self.psf_settings(frames.pixel_size_nm)
+        psf = settings.build(frames.pixel_size_nm).requires_grad_(False).to(frames.photons.device)
+        if psf.planes != frames.photons.shape[1]:
+            raise ModelError(f"the PSF has {psf.planes} planes, the frames have {frames.photons.shape[1]}; give a PSF for such frames")
+        unit = self.scales.z_unit_nm
+        z_range = self.settings.z_range_nm or psf.z_range_nm or ((-unit, unit) if unit else DEPTHS_NM)
+        noise = Noise(self.conditions.excess, self.conditions.noise_variance)
+        chosen = crowd_settings(psf, z_range, self.finds_depth, self.settings.window_px)
+        asked = self.settings
+        return Crowd(
+            frames,
+            psf,
+            noise,
+            CrowdSettings(
+                **chosen,
+                z_range_nm=z_range,
+                significance=asked.significance,
+                false_positive_rate=asked.false_positive_rate,
+                most=asked.most_together,
+                slope=asked.sloped_background,
+            ),
+            self.finds_depth,
+        )
+
+
+def crowd_settings(psf: PSF, z_range_nm: tuple[float, float], depth: bool, window_px: int | None) -> dict[str, float]:
+    """Derive from a PSF how far its emitters reach, as keywords of `CrowdSettings`."""
+    width = psf.settings.width_in_focus_nm() / math.sqrt(psf.pixel_size_nm[0] * psf.pixel_size_nm[1])
+    depths = depth_starts(psf, z_range_nm) if depth else torch.zeros(1)
+    reach = max(1, math.ceil(1.5 * width))
+    return {
+        "window_px": window_px or window_for(psf, depths),
+        "reach_px": reach + 0.5,
+        "distance_px": max(1, round(width)),
+        "width_px": width,
+    }
+
+
+def to_localizations(fits: JointFits, crowd: Crowd) -> Localizations:
+    """Give fits as a table, positions in the field."""
+    joint = crowd.joint
+    sigma = fits.covariance.diagonal(dim1=1, dim2=2).sqrt()
+    pixel, units = joint.pixel, torch.ones_like(sigma)
+    units[:, :2] = pixel
+    sigma = sigma * units
+    place = (fits.at[:, :2] + 0.5 + joint.origin) * pixel
+    columns: dict[str, Tensor] = {"frame": fits.frame + crowd.frames.first_frame, "x_nm": place[:, 0], "y_nm": place[:, 1]}
+    names = ["x_nm", "y_nm", *(["z_nm"] if joint.n_coordinates == 3 else [])]
+    if joint.n_coordinates == 3:
+        columns["z_nm"] = fits.at[:, 2]
+    for k, name in enumerate(names):
+        columns[f"sigma_{name}"] = columns[f"crlb_{name}"] = sigma[:, k]
+    columns["photons"], columns["sigma_photons"] = fits.at[:, -1], sigma[:, -1]
+    columns["background"] = fits.background.mean(1)
+    columns["log_likelihood"], columns["p_value"] = fits.log_likelihood, fits.p_value
+    h, w = joint.shape_px
+    inside = (fits.at[:, 0] >= -0.5) & (fits.at[:, 0] <= w - 0.5) & (fits.at[:, 1] >= -0.5) & (fits.at[:, 1] <= h - 0.5)
+    arrays = {name: values[inside].cpu().numpy().astype(np.float64) for name, values in columns.items()}
+    return Localizations(arrays).sort()
