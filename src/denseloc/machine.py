@@ -36,7 +36,7 @@ def choose_device(name: str | None = None) -> torch.device:
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
             raise DenselocError(
-                f"device '{name}' cannot be used here ({reason}); use --device cpu, or see 'denseloc doctor'"
+                f"device '{name}' cannot be used here ({reason}); use device 'cpu' (--device cpu), or see 'denseloc doctor'"
             ) from None
         return device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

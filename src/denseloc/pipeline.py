@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +25,10 @@ from . import __version__
 from .camera import Camera
 from .data import Block, Frames, Localizations, Movie, Provenance
 from .errors import CalibrationError, DenselocError, Interrupted, ModelError, MovieError, OutputError
+from .experiment import Experiment
 from .files import alone, replacing
 from .formats import check_table, open_movie, read_table, table_suffixes, write_table
-from .formats.psf_files import read_psf
+from .formats.psf_files import foreign_notes, read_psf
 from .machine import choose_device, keep_memory
 from .model_file import Model, find_model
 from .optics import PSFSettings
@@ -139,11 +141,11 @@ def localize(
     if threshold is not None and not 0 < threshold < 1:
         raise ModelError(f"threshold {threshold:g}; expected a probability between 0 and 1")
     for name, value, least, most in (
-        ("tile-px", tile_px, LEAST_TILE_PX, MOST_TILE_PX),
-        ("block-frames", block_frames, 1, MOST_BLOCK),
+        ("tile_px (--tile-px)", tile_px, LEAST_TILE_PX, MOST_TILE_PX),
+        ("block_frames (--block-frames)", block_frames, 1, MOST_BLOCK),
     ):
         if value is not None and not least <= value <= most:
-            raise ModelError(f"--{name} {value}; expected {least} to {most}")
+            raise ModelError(f"{name} {value}; expected {least} to {most}")
     selection = Selection(min_probability, max_sigma_nm, min_photons)
     check_table(out)
     whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
@@ -153,12 +155,16 @@ def localize(
     chosen = choose_device(device)
     if isinstance(model, (str, Path)):
         model = find_model(model)
+    told: list[str] = []
     if isinstance(psf, (str, Path)):
+        name = Path(psf).name
         psf, record = read_psf(psf, pixel_size_nm=pixel_size_nm or movie.pixel_size_nm)
+        told = [f"note: {name}: {note}" for note in foreign_notes(record)]
         calibrated = record.get("pixel_size_nm")
         if pixel_size_nm is None and movie.pixel_size_nm is None and calibrated is not None:
             pixel_size_nm = pixel_size_pair(tuple(calibrated) if isinstance(calibrated, (list, tuple)) else calibrated)
     ready = _prepare(whole, movie, lambda part: prepare(part, model, pixel_size_nm, camera, method, chosen, psf))
+    ready = replace(ready, lines=[*ready.lines, *told])
     prepared(ready)
     localizer = ready.model.localizer.to(chosen)
     localizer.conditions, localizer.threshold = ready.conditions, threshold
@@ -200,7 +206,7 @@ def _provenance(movie: Movie, n_frames: int, ready: Preparation, threshold: floa
         n_frames=n_frames,
         movie=str(movie.path or movie.name),
         method=f"{ready.model.experiment.localizer.kind}: {ready.model.name}",
-        experiment=ready.model.experiment.to_json(),
+        experiment=_document(ready.model.experiment),
         settings={
             "denseloc": __version__,
             "frames": list(movie.frames),
@@ -215,6 +221,14 @@ def _provenance(movie: Movie, n_frames: int, ready: Preparation, threshold: floa
             "warnings": ready.warnings,
         },
     )
+
+
+def _document(experiment: Experiment) -> dict[str, Any]:
+    """Give the document for the table; that of a method without training has no section on it."""
+    document = experiment.to_json()
+    if not experiment.localizer.needs_training:
+        del document["training"]
+    return document
 
 
 def _fingerprint(model: Model) -> str:
@@ -303,7 +317,7 @@ class _Journal:
         if resume and note.exists():
             if _run_of(note) != mark:
                 raise OutputError(
-                    f"{self.folder} was left by a run with another movie, model or setting; leave out --resume to begin anew"
+                    f"{self.folder} was left by a run with another movie, model or setting; leave out resume (--resume) to begin anew"
                 )
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -340,7 +354,7 @@ class _Journal:
             if not self._files():
                 self.remove()
             elif isinstance(error, DenselocError) and not isinstance(error, Interrupted):
-                hint = f"finished blocks are kept in {self.folder.name}; the same command with --resume goes on from there"
+                hint = f"finished blocks are kept in {self.folder.name}; the same call with resume (--resume) goes on from there"
                 raise type(error)(f"{error}\n{hint}") from error
             raise
 

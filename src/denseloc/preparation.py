@@ -25,6 +25,7 @@ from .localize import LOCALIZERS, InputConditions
 from .model_file import Model, find_model
 from .optics import PSFSettings
 from .survey import Survey, survey
+from .train import TrainingSettings
 from .units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 
 GENERAL = "general-2d"
@@ -81,7 +82,9 @@ def prepare(
             f"frames of {rows} x {columns} px; expected at least {LEAST_SIDE_PX} x {LEAST_SIDE_PX}: choose a larger region"
         )
     if psf is not None and model is not None:
-        raise ModelError(f"model {model.name} was trained for its own PSF; leave --psf out, or say --method single")
+        raise ModelError(
+            f"model {model.name} was trained for its own PSF; leave the PSF (--psf) out, or take method 'single' (--method single)"
+        )
     chosen = model or _by_method(method, psf, pixel_size_nm or movie.pixel_size_nm)
     experiment = chosen.experiment
     general = serves_many(experiment)
@@ -89,12 +92,14 @@ def prepare(
     if not general and any(abs(mine / theirs - 1) > 0.03 for mine, theirs in zip(size, experiment.pixel_size_nm, strict=True)):
         raise ModelError(
             f"model {chosen.name} was trained for pixels of {experiment.pixel_size_nm[1]:g} nm, the movie has {size[1]:g} nm; "
-            "train a model for this pixel size or give the right --pixel-size-nm"
+            "train a model for this pixel size or give the right pixel_size_nm (--pixel-size-nm)"
         )
     planes = chosen.localizer.scales.planes
     if planes != movie.n_planes:
+        what = "model" if experiment.localizer.needs_training else "method"
         raise ModelError(
-            f"model {chosen.name} sees {planes} focal planes, the movie has {movie.n_planes}; choose a model for such a movie, or say --planes"
+            f"{what} {chosen.name} sees {planes} focal plane{'s' if planes > 1 else ''}, the movie has {movie.n_planes}; choose one for such a "
+            "movie, or say --planes (planes in Python)"
         )
     source = "given" if camera is not None else "measured" if general else OF_DOCUMENT
     if camera is None and not general:
@@ -120,9 +125,9 @@ def prepare(
     seen = survey(movie, chosen.localizer.to(device), camera, conditions, background, size)
     if seen is not None:
         measured = _with_survey(measured, seen, least)
-    lines = [f"model: {chosen.name}" + (" (chosen; --model takes another)" if model is None else "")]
+    lines = [_chosen(chosen, model is None)]
     lines += [f"pixel size: {size[0]:g} x {size[1]:g} nm", f"camera: {source}", *measured.lines()]
-    if not general:
+    if not general and experiment.localizer.needs_training:
         lines.append(
             f"the model is made for one microscope ({_psf_in_words(experiment)}); with another PSF its positions, z above all, are wrong"
         )
@@ -142,8 +147,31 @@ def prepare(
         background=background,
         measured=measured,
         lines=lines,
-        warnings=judge_conditions(measured, experiment, size, least) if experiment.localizer.needs_training else [],
+        warnings=judge_conditions(measured, experiment, size, least)
+        if experiment.localizer.needs_training
+        else _judge_density(measured, experiment, least),
     )
+
+
+def _chosen(chosen: Model, by_itself: bool) -> str:
+    """Say in one line what localizes, and how another is taken."""
+    if not chosen.experiment.localizer.needs_training:
+        return f"method: {chosen.name}"
+    return f"model: {chosen.name}" + (" (chosen; --model takes another)" if by_itself else "")
+
+
+def _judge_density(measured: Conditions, experiment: Experiment, at_least: float) -> list[str]:
+    """Warn of a movie that is too dense for a method without training."""
+    density, width = max(measured.density_per_um2.value, at_least), measured.width_nm.value
+    most = experiment.localizer.densest_per_um2(width)
+    if most is None or density <= most:
+        return []
+    share = 1 - 0.5 ** (density / most)
+    return [
+        f"the movie holds about {density:.2g} emitters per um^2, so that {share:.0%} of them have another near by; method "
+        f"'{experiment.localizer.kind}' serves up to {most:.2g} per um^2 for spots {width:.0f} nm wide: expect missed and misplaced molecules, and "
+        "take a model for dense movies, or sparser frames"
+    ]
 
 
 def _with_survey(measured: Conditions, seen: Survey, least: float) -> Conditions:
@@ -179,23 +207,32 @@ def _by_method(method: str | None, psf: PSFSettings | None, size: float | tuple[
             if psf is not None
             else "needs a trained model and none comes with the package"
         )
-        raise ModelError(f"method '{method}' {what}; train one, then give it: --model FILE")
+        raise ModelError(f"method '{method}' {what}; train one, then give it: --model FILE, in Python model=FILE")
     if psf is None:
-        experiment = general.experiment.model_copy(update={"localizer": section()})
+        experiment = general.experiment.model_copy(update={"localizer": section(), **_untrained(method)})
         return Model(section().build(general.localizer.scales), experiment, name=method)
     if not section.takes_psf:
-        raise ModelError(f"method '{method}' takes no PSF; leave --psf out")
+        raise ModelError(f"method '{method}' takes no PSF; leave the PSF (--psf) out")
     pixel = general.experiment.pixel_size_nm if size is None else pixel_size_pair(size)
     built = psf.build(pixel)
     low, high = built.z_range_nm or DEPTHS_NM
     localizer = section.model_validate({"kind": method, "psf": psf})
     specimen = general.experiment.specimen.model_copy(update={"z_nm": (low, high)})
     experiment = general.experiment.model_copy(
-        update={"pixel_size_nm": pixel, "psf": psf, "localizer": localizer, "specimen": specimen}
+        update={"pixel_size_nm": pixel, "psf": psf, "localizer": localizer, "specimen": specimen, **_untrained(method)}
     )
     depth = max(abs(low), abs(high)) if psf.tells_depth else 0.0
     scales = replace(general.localizer.scales, pixel_size_nm=pixel, z_unit_nm=depth, planes=built.planes)
     return Model(localizer.build(scales), experiment, name=f"{method} with a given PSF")
+
+
+def _untrained(method: str) -> dict[str, Any]:
+    """Give name and words of the document for a method that was not trained."""
+    return {
+        "name": method,
+        "description": "a method without training; specimen and camera are placeholders",
+        "training": TrainingSettings(),
+    }
 
 
 def serves_many(experiment: Experiment) -> bool:
@@ -278,10 +315,12 @@ def _pixel_size(movie: Movie, given: float | tuple[float, float] | None, experim
     if size is None and experiment is not None:
         size = experiment.pixel_size_nm
     if size is None:
-        raise MovieError(f"{movie.name} does not say its pixel size; give it: --pixel-size-nm 100")
+        raise MovieError(f"{movie.name} does not say its pixel size; give it: --pixel-size-nm 100, in Python pixel_size_nm=100")
     pair = pixel_size_pair(size)
     if not is_plausible_pixel_size(pair):
-        raise MovieError(f"pixel size {pair[1]:g} nm; expected 5 to 2000 nm in the sample plane: give --pixel-size-nm in nm")
+        raise MovieError(
+            f"pixel size {pair[1]:g} nm; expected 5 to 2000 nm in the sample plane: give --pixel-size-nm in nm, in Python pixel_size_nm"
+        )
     return pair
 
 

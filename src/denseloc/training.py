@@ -51,7 +51,9 @@ def train(
     check_writable(out)
     checkpoint = out.with_suffix(".checkpoint")
     if checkpoint.exists() and not resume:
-        raise TrainingError(f"{checkpoint} holds an unfinished training; go on with it (--resume), or remove it to begin anew")
+        raise TrainingError(
+            f"{checkpoint} holds an unfinished training; go on with it (--resume, in Python resume=True), or remove it to begin anew"
+        )
     keep_memory()
     chosen = choose_device(device)
     localizer = document.build_localizer()

@@ -98,7 +98,7 @@ def test_a_stack_without_usable_beads_beside_a_good_one() -> None:
         ((), r"beads.tif: no bead found; expected bright spots"),
         (
             ((3, 30),),
-            r"no usable bead: 1 found, 1 too near to the edge; give a stack with lone beads 6 px from the edge, or a smaller --roi-px",
+            r"no usable bead: 1 found, 1 too near to the edge; give a stack with lone beads 6 px from the edge, or a smaller roi_px .--roi-px.",
         ),
         (((30, 26), (30, 35)), r"no usable bead: 2 found, 2 too near to another; give"),
         (((30, 28), (30, 33)), r"no usable bead: 1 found, 1 two side by side; give"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bead_stacks import ASTIGMATIC, CAMERA, PIXEL_NM, PLACES, Z, bead_counts, bead_stack
-from denseloc.calibrate.judge import Judgement, _usable, _warnings, judge, localize_beads, missed_share
+from denseloc.calibrate.judge import Judgement, _usable, _warnings, dark_planes, judge, localize_beads, missed_share
 from denseloc.calibrate.psf_fit import PSFFit, fit_half, fit_psf
 from denseloc.calibrate.stack import BeadStack
 from denseloc.camera import SCMOSSettings
@@ -140,7 +140,7 @@ def test_pixels_cut_off_below(sound: PSFFit, judged: Judgement) -> None:
 def test_a_patch_that_is_too_small() -> None:
     found = fitted(bead_stack(), roi_px=9)
     words = judge(found).warnings
-    assert any("in the outermost two pixels of the patch: enlarge --roi-px (9)" in word for word in words)
+    assert any("in the outermost two pixels of the patch: enlarge roi_px (--roi-px), which is 9" in word for word in words)
 
 
 def test_a_stage_that_drifts() -> None:
@@ -203,7 +203,7 @@ def refused(found: PSFFit, words: str) -> None:
 def test_a_psf_that_misses_the_light_is_refused() -> None:
     found = fitted(bead_stack(), kind="gaussian")
     assert missed_share(found) > 0.2
-    refused(found, "misses 2.% of the beads' light .chi2 .*try --kind spline")
+    refused(found, "misses 2.% of the beads' light .chi2 .*--kind spline")
 
 
 def test_what_a_good_psf_misses_is_nothing(sound: PSFFit) -> None:
@@ -218,7 +218,7 @@ def test_depths_that_cannot_be_told_are_refused(kind: str, reach: float) -> None
         roi_px=13,
         steps=80 if kind == "astigmatic" else 20,
     )
-    refused(found, "depths cannot be told: .* for a 2D microscope say --kind gaussian")
+    refused(found, "depths cannot be told: .* for a 2D microscope .*--kind gaussian")
 
 
 def test_fits_that_fail_are_refused(sound: PSFFit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,3 +233,21 @@ def test_another_psf_can_localize_the_beads(sound: PSFFit) -> None:
     spots = localize_beads(sound, moved)
     middle = spots.converged & (np.abs(spots.stage_nm) < 300)
     assert np.median((spots.z_nm - spots.stage_nm)[middle]) == pytest.approx(100, abs=10)
+
+
+@pytest.mark.parametrize("kind", ["astigmatic", "spline"])
+def test_planes_without_light_are_named(kind: str) -> None:
+    stack = bead_stack()
+    photons = stack.photons.clone()
+    photons[4:6] = 8.0
+    found = fitted(replace(stack, photons=photons), kind=kind, roi_px=11, steps=30)
+    refused(found, r"beads.tif: the beads are dark in 2 of 13 planes \(4, 5; counted from 0")
+
+
+def test_a_good_stack_has_no_dark_planes(sound: PSFFit) -> None:
+    assert dark_planes(sound) == ""
+
+
+def test_sizes_that_light_does_not_have(sound: PSFFit, judged: Judgement) -> None:
+    wide = replace(sound, psf=sound.psf.model_copy(update={"width_nm": 1400.0}))
+    assert "1400 nm wide in focus, expected 60 to 600 nm" in " ".join(_warnings(wide, judged))

@@ -231,7 +231,7 @@ def test_an_unknown_kind_is_one_line() -> None:
 
 
 def test_a_pupil_without_optics_is_one_line() -> None:
-    with pytest.raises(CalibrationError, match="give --wavelength-nm, --na"):
+    with pytest.raises(CalibrationError, match="--wavelength-nm, --na"):
         fit_psf([bead_stack()], PIXEL_NM, "pupil")
 
 

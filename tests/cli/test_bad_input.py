@@ -423,7 +423,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(localize, place, monkey
 @pytest.mark.parametrize(("name", "value"), [("tile_px", 15), ("tile_px", 4097), ("block_frames", 0), ("block_frames", 16385)])
 def test_bounds_hold_for_the_function_as_for_the_option(place, tmp_path, name, value):
     """The option shows its bounds in the help; they are those of the function."""
-    with pytest.raises(DenselocError, match=f"--{name.replace('_', '-')} {value}; expected"):
+    with pytest.raises(DenselocError, match=rf"{name} \(--{name.replace('_', '-')}\) {value}; expected"):
         pipeline.localize(place.movie, tmp_path / "t.parquet", model=place.model, **{name: value})
     shown = {"tile_px": options.TilePx, "block_frames": options.BlockFrames}[name].__metadata__[0]
     bounds = {
@@ -460,3 +460,34 @@ def test_bounds_hold_for_the_function_as_for_the_option(place, tmp_path, name, v
 )
 def test_misuse(refused, arguments, words):
     refused(*arguments, words=words)
+
+
+# -------------------------------------------------------------------------------------------------------- plan, inspect, convert
+
+
+def test_a_plan_is_a_page_and_its_seed_a_number(refused, tmp_path):
+    psf = tmp_path / "psf.json"
+    psf.write_text('{"kind": "gaussian", "width_nm": 130, "roi_px": 11}')
+    refused("plan", psf, "--pixel-size-nm", 100, "-o", tmp_path / "page.txt", words=("ends in .html",))
+    refused("plan", psf, "--pixel-size-nm", 100, "--seed", 10**30, words=("--seed",))
+
+
+def test_a_series_that_is_the_movie(refused, place):
+    refused("inspect", place.movie, "--pixel-size-nm", 100, "--dark", place.movie, words=("movie.tif is given twice",))
+
+
+def test_an_offset_above_all_pixels(refused, place):
+    given = ("--pixel-size-nm", 100, "--camera", "offset=1e6,electrons_per_count=1")
+    refused("inspect", place.movie, *given, words=("offset of 1e+06 counts lies above nearly all pixels",))
+
+
+def test_rows_without_a_place_are_told(command, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text('"frame","x [nm]","y [nm]"\n1,inf,20\n2,nan,20\n3,10,20\n')
+    answer = command("convert", table, "-o", tmp_path / "out.parquet")
+    assert answer.code == 0
+    assert "warning: 2 rows have a position that is no finite number" in answer.out
+
+
+def test_a_folder_is_no_table(refused, tmp_path):
+    refused("convert", tmp_path, "-o", tmp_path / "out.csv", words=("this is a folder, expected a table",))

@@ -405,3 +405,50 @@ def test_a_mat_of_another_program_is_no_psf(command, beads, tmp_path):
     assert len(answer.err.splitlines()) == 1, answer.err
     assert "holds results, expected a 3D calibration of SMAP" in answer.err
     assert [path.name for path in tmp_path.iterdir()] == ["other.mat"]
+
+
+def test_a_stack_that_is_given_twice(refused, beads):
+    refused(beads, beads, words=("beads.tif is given 2 times",))
+
+
+def test_values_that_are_no_counts(refused, counts, tmp_path):
+    tifffile.imwrite(tmp_path / "scaled.tif", (counts / counts.max()).astype(np.float32), photometric="minisblack")
+    refused(tmp_path / "scaled.tif", camera=None, words=("scaled.tif", "as if they were scaled"))
+
+
+def test_a_camera_whose_offset_is_above_the_counts(refused, beads):
+    refused(beads, camera="offset=1e6,electrons_per_count=0.5", words=("100% of the pixels lie below the camera's offset",))
+
+
+def test_planes_without_light(refused, counts, tmp_path):
+    dark = counts.copy()
+    dark[7] = 0
+    refused(save(tmp_path / "dark.tif", dark), words=("dark in 1 of 15 planes (7;", "leave these planes out"))
+
+
+def test_a_stack_there_and_back(refused, counts, tmp_path):
+    refused(save(tmp_path / "twice.tif", np.concatenate((counts, counts[::-1]))), words=("depths cannot be told",))
+
+
+@pytest.mark.parametrize("first", ["nan", "inf", 1e9])
+def test_an_impossible_first_depth(refused, beads, first):
+    refused(beads, more=("--z-first-nm", first), words=("z of the first frame", "-50000 to 50000 nm"))
+
+
+@pytest.mark.parametrize("more", [("--free-phase",), ("--immersion-index", 1.4), ("--model", "scalar"), ("--bead-diameter-nm", 40)])
+def test_options_of_a_pupil_without_one(refused, beads, more):
+    refused(beads, more=more, words=(f"{more[0]} without --kind pupil",))
+
+
+def test_wrong_units_that_fit_are_warned_of(calibrate, beads):
+    wide = calibrate(beads, pixel=1000)
+    assert wide.code == 0
+    assert "nm wide in focus, expected 60 to 600 nm" in wide.out
+    deep = calibrate(beads, step=700)
+    assert deep.code == 0, deep
+    assert "is the z step right?" in deep.out
+
+
+def test_a_stack_beside_the_focus_is_noted(calibrate, beads):
+    answer = calibrate(beads, more=("--kind", "astigmatic", "--z-first-nm", 1000, "--no-report"))
+    assert "depths go from 1000 to 1980 nm, so that 0, the focus, is not inside" in answer.out

@@ -77,7 +77,7 @@ def test_a_page_shows_everything(html: str) -> None:
         "chi2 per pixel",
         "usable range of z",
         "/data/<beads>.tif",
-        "--held-out judges on",
+        "(--held-out) judges on",
         "too near to the edge",
         "x = column, y = row",
         '"kind": "astigmatic"',

@@ -59,7 +59,7 @@ def _none_usable(beads: list[Bead], stacks: Sequence[BeadStack], roi_px: int) ->
         return f"{names}: no bead found; expected bright spots that stay in place through the stack"
     reasons = [(bead.reason or "").split(":")[0] for bead in beads]
     told = ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
-    mend = f"give a stack with lone beads {roi_px // 2} px from the edge, or a smaller --roi-px"
+    mend = f"give a stack with lone beads {roi_px // 2} px from the edge, or a smaller roi_px (--roi-px)"
     if set(reasons) == {SATURATED}:
         mend = "lower the exposure or the light, and record the stack again"
     return f"{names}: no usable bead: {len(beads)} found, {told}; {mend}"

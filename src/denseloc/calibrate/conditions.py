@@ -154,6 +154,11 @@ def estimate_conditions(
             f"noise_variance = {noise_variance}; expected a number of at least 0: give the right one or leave it out"
         )
     sample = take_sample(movie)
+    if offset_counts is not None and offset_counts > (most := float(np.quantile(sample.counts, 0.99))):
+        raise CalibrationError(
+            f"{movie.name}: the camera's offset of {offset_counts:g} counts lies above nearly all pixels (99 % are below {most:g} counts); give the "
+            "right offset, and the movie as the camera recorded it"
+        )
     spectrum = fit_spectrum(sample.fluctuation())
     given = None if width_nm is None else _Optics(_scaled(Span(width_nm, width_nm, width_nm), 1 / side_nm), "given")
     optics = _first_width(spectrum, side_nm, given)
@@ -407,7 +412,8 @@ def _notes(state: _State, optics: _Optics, excess_source: Source, seen: Source) 
     notes = []
     if excess_source == "assumed":
         notes.append(
-            "one movie cannot tell excess noise from gain; for an EMCCD give --camera with its em_gain, else photons read half of the true ones"
+            "one movie cannot tell excess noise from gain; for an EMCCD give the camera (--camera) with its em_gain, else photons read half "
+            "of the true ones"
         )
     if excess_source == "measured":
         notes.append("the noise is that of an electron multiplying camera of the gain given")

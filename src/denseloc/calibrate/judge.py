@@ -20,6 +20,11 @@ GOOD_NM = 20.0  # error in z that is called usable in any case
 POOR_SHARE = 0.2  # systematic residual over the peak from which on a PSF does not describe its beads
 MANY_ZEROS = 0.1  # share of the pixels
 LEAST_CHI2 = 0.7  # below which there is less noise than light can have
+WIDE_NM = (60.0, 600.0)  # Gaussian widths of spots of visible light, from the highest apertures to 0.25
+DARK_PLANE = 0.1  # share of a bead's photons below which a plane does not show it
+FAR_OFF = 5.0  # multiple of the bound from which on depths of the usable range are wrong, if by more than POOR_NM
+POOR_NM = 50.0
+DEEPEST = 6.0  # depth over which a PSF of any shape stays sharp, in depths of focus; masks reach 5
 BLIND_NM = 250.0  # error in z from which on a PSF tells no depth
 BLIND_SHARE = 0.2  # the same as a share of the recorded depths, of which a PSF without depth is wrong by 0.22 to 0.32
 
@@ -171,7 +176,7 @@ def _mean(value: np.ndarray, at: list[np.ndarray]) -> np.ndarray:
 def _usable(depths: np.ndarray, rmse: np.ndarray, crlb: np.ndarray) -> tuple[float, float]:
     """Give the longest run of depths whose error is near its bound, or small."""
     smooth = ndimage.median_filter(rmse, min(5, len(rmse)), mode="nearest")
-    good = smooth < np.maximum(2 * crlb, GOOD_NM)
+    good = (smooth < np.maximum(2 * crlb, GOOD_NM)) & (crlb < BLIND_NM)
     labels, n = ndimage.label(good)
     if not n:
         return float(depths[len(depths) // 2]), float(depths[len(depths) // 2])
@@ -214,6 +219,8 @@ def _refuse(found: PSFFit, result: Judgement) -> None:
     Raises:
         CalibrationError: with the reason.
     """
+    if text := dark_planes(found):
+        raise CalibrationError(text)
     share = missed_share(found)
     failed = 1 - float(result.localizations.converged.mean())
     if failed > 0.5:
@@ -222,15 +229,46 @@ def _refuse(found: PSFFit, result: Judgement) -> None:
         )
     if found.chi2 > 5 and share > POOR_SHARE:
         raise CalibrationError(
-            f"the PSF misses {share:.0%} of the beads' light (chi2 {found.chi2:.1f}): wrong kind, beads that differ, or no stack of beads; "
-            "try --kind spline"
+            f"the PSF misses {share:.0%} of the beads' light (chi2 {found.chi2:.1f}): "
+            + (
+                "beads that differ or move, a z step far too small, or no stack of beads; check the stack and its z step"
+                if found.options.kind == "spline"
+                else "wrong kind, beads that differ, or no stack of beads; try kind 'spline' (--kind spline)"
+            )
         )
     span = float(np.ptp(result.depths_nm))
     if result.z_rmse_nm is not None and float(np.median(result.z_rmse_nm)) > min(BLIND_NM, BLIND_SHARE * span):
         raise CalibrationError(
             f"depths cannot be told: the beads' own z is off by {np.median(result.z_rmse_nm):.0f} nm; wrong z step, or a PSF that is the same "
-            "above and below focus: for a 2D microscope say --kind gaussian"
+            "above and below focus: for a 2D microscope take kind 'gaussian' (--kind gaussian)"
         )
+    known = result.z_rmse_and_bound_nm
+    if known is not None and (result.usable_nm[0] >= result.usable_nm[1] or known[0] > max(FAR_OFF * known[1], POOR_NM)):
+        raise CalibrationError(
+            f"depths cannot be told: the beads' own z is off by {np.median(result.z_rmse_nm):.0f} nm, the bound is {known[1]:.0f} nm"  # type: ignore[arg-type]
+            ": each depth must stand once in the stack (one pass, one frame a step), and beads must not move; check the stack"
+        )
+
+
+@torch.no_grad()
+def dark_planes(found: PSFFit) -> str:
+    """Say in which planes the beads are dark, as behind a shutter or once they have bleached; nothing where in none."""
+    fit, patches = found.fit, found.fit.patches
+    light = (patches.values - fit.background[patches.bead][:, :, None, None]).sum((1, 2, 3)) / fit.log_photons.exp()[patches.bead]
+    for number, stack in enumerate(found.stacks):
+        mine = [i for i, bead in enumerate(found.used) if bead.stack == number]
+        if not mine:
+            continue
+        rows = torch.isin(patches.bead, torch.tensor(mine))
+        shares = torch.stack([light[rows & (patches.z_nm == float(np.float32(z)))].median() for z in stack.z_nm])
+        dark = torch.nonzero(shares < DARK_PLANE * shares.median()).flatten().tolist()
+        if dark:
+            planes = ", ".join(str(i) for i in dark[:3]) + (", ..." if len(dark) > 3 else "")
+            return (
+                f"{stack.name}: the beads are dark in {len(dark)} of {len(stack.z_nm)} planes ({planes}; counted from 0, depth rising): bleached, "
+                "lost or without light; leave these planes out"
+            )
+    return ""
 
 
 def _warnings(found: PSFFit, result: Judgement) -> list[str]:
@@ -251,7 +289,9 @@ def _warnings(found: PSFFit, result: Judgement) -> list[str]:
     psf = found.build()
     cut = rim_share(psf, depths)
     if cut > CUT_LIGHT:
-        text.append(f"{cut:.0%} of the light lies in the outermost two pixels of the patch: enlarge --roi-px ({psf.roi_px})")
+        text.append(
+            f"{cut:.0%} of the light lies in the outermost two pixels of the patch: enlarge roi_px (--roi-px), which is {psf.roi_px}"
+        )
     reach = float(np.abs(result.wobble_nm).max())
     if reach > WOBBLE_NM:
         text.append(
@@ -260,7 +300,10 @@ def _warnings(found: PSFFit, result: Judgement) -> list[str]:
     if result.chi2 > 2:
         text.append(f"chi2 per pixel is {result.chi2:.1f}: the PSF misses part of the light, or the camera's gain is wrong")
     elif result.chi2 < LEAST_CHI2 * (1 - _fitted_share(found, result)):
-        text.append(f"chi2 per pixel is {result.chi2:.2f}: less noise than the camera can have; electrons per count are too small")
+        text.append(
+            f"chi2 per pixel is {result.chi2:.2f}: less noise than the camera can have; electrons per count are too small, or em_gain too large"
+        )
+    text += _size_of_light(found)
     text += _depth_of_focus(found)
     low, high = result.usable_nm
     recorded = float(depths[-1] - depths[0])
@@ -278,11 +321,37 @@ def _fitted_share(found: PSFFit, result: Judgement) -> float:
     return min(1.0, free / found.fit.patches.values.numel())
 
 
+def _size_of_light(found: PSFFit) -> list[str]:
+    """Say that the spots are narrower or wider than those of microscopes."""
+    width = found.psf.width_in_focus_nm()
+    if WIDE_NM[0] <= width <= WIDE_NM[1]:
+        return []
+    return [
+        f"the PSF is {width:.0f} nm wide in focus, expected {WIDE_NM[0]:.0f} to {WIDE_NM[1]:.0f} nm of visible light: is the pixel size right?"
+    ]
+
+
+@torch.no_grad()
 def _depth_of_focus(found: PSFFit) -> list[str]:
     """Compare the depth over which the width grows with what diffraction allows for a spot of this size."""
     settings = found.psf
     depth, width = getattr(settings, "depth_nm", None), getattr(settings, "width_nm", None)
-    if not isinstance(depth, float) or not isinstance(width, float) or type(settings).model_fields["kind"].default == "pupil":
+    kind = type(settings).model_fields["kind"].default
+    if kind == "spline":
+        width = settings.width_in_focus_nm()
+        expected = 4 * np.pi * 1.4 * width**2 / 620
+        z = found.fit.depths()
+        sharp = (
+            found.build()(torch.zeros(len(z), 2), torch.from_numpy(np.asarray(z, np.float32))).square().sum((2, 3)).amax(1).numpy()
+        )
+        inside = z[sharp > 0.5 * sharp.max()]
+        depth = float(np.ptp(inside)) / 2
+        if depth < DEEPEST * expected:
+            return []
+        return [
+            f"the PSF stays sharp over {2 * depth:.0f} nm of depth, light of a spot of this size over about {2 * expected:.0f}: is the z step right?"
+        ]
+    if not isinstance(depth, float) or not isinstance(width, float) or kind == "pupil":
         return []
     expected = 4 * np.pi * 1.4 * width**2 / 620  # of a Gaussian beam, visible light, oil or water
     ratio = depth / expected

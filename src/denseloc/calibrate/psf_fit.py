@@ -143,7 +143,9 @@ def fit_psf(
     if len({stack.photons.shape[1] for stack in stacks}) != 1:
         raise CalibrationError("the stacks differ in their number of focal planes; calibrate them one by one")
     if kind == "pupil" and pupil is None:
-        raise CalibrationError("a pupil needs to know the optics: give --wavelength-nm, --na and --immersion-index")
+        raise CalibrationError(
+            "a pupil needs to know the optics: give pupil=PupilSettings(...), on the command line --wavelength-nm, --na and --immersion-index"
+        )
     planes = stacks[0].photons.shape[1]
     if planes > 1 and kind in (*PARAMETRIC, "pupil"):
         raise CalibrationError(f"a PSF of kind '{kind}' has one focal plane, the stacks have {planes}; say spline or multiplane")

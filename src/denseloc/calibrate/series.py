@@ -68,7 +68,9 @@ class CameraMaps:
             CalibrationError: there was no bright series, so that the gain is not known.
         """
         if self.gain is None:
-            raise CalibrationError("maps of a camera need its gain; give frames of even light: --bright FILE")
+            raise CalibrationError(
+                "maps of a camera need its gain; give frames of even light: --bright FILE, in Python bright=[FILE]"
+            )
         return np.stack([self.offset, 1 / self.gain, self.variance]).astype(np.float32)
 
 

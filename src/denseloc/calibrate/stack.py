@@ -15,8 +15,9 @@ from .photon_transfer import Span
 LEAST_LIGHT = 0.1  # share of what is not noise in the bright places below which nothing can be said of them
 FULL_SCALE = (255, 1023, 4095, 16383, 65535)  # largest counts of cameras of 8 to 16 bits
 LEAST_CLIPPED = 200  # counts below which equal largest values are chance
+MOST_DARK = 0.9  # share of the pixels that may have less than no light, and read noise
 STILL = 0.35  # least correlation of planes a tenth of the stack apart, noise aside: beads have 0.6 and more, movies 0.15 and less
-EVEN = "the planes are too even to measure the camera from; give it: --camera offset=COUNTS,..."
+EVEN = "the planes are too even to measure the camera from; give it: --camera offset=COUNTS,..., in Python camera"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,7 @@ class BeadStack:
         noise = torch.as_tensor(camera.noise_variance(counts.shape[-2:]), dtype=torch.float32).expand(counts.shape[-2:])
         excess = float(torch.as_tensor(camera.excess, dtype=torch.float32).mean())
         stack = cls(photons, z, excess, noise, _saturated(counts), name, float((counts == 0).mean()))
+        stack._check_light()
         stack._check_still()
         return stack
 
@@ -77,6 +79,18 @@ class BeadStack:
     def moved(self, distance_nm: float) -> BeadStack:
         """Give the stack with all depths moved."""
         return replace(self, z_nm=self.z_nm + distance_nm)
+
+    def _check_light(self) -> None:
+        """Refuse a camera whose offset lies above the counts.
+
+        Raises:
+            CalibrationError: hardly a pixel is above it.
+        """
+        dark = float((self.photons.mean((0, 1)) + 3 * self.noise_variance.sqrt() < 0).float().mean())
+        if dark > MOST_DARK:
+            raise CalibrationError(
+                f"{self.name}: {dark:.0%} of the pixels lie below the camera's offset; expected light above it: give the right offset"
+            )
 
     def _check_still(self) -> None:
         """Tell a stack from a movie: beads stay, molecules blink.
@@ -132,7 +146,9 @@ def measure_camera(counts: np.ndarray) -> tuple[float, Span]:
         CalibrationError: too few planes.
     """
     if len(counts) < 8:
-        raise CalibrationError(f"{len(counts)} planes are too few to measure the camera from; give it: --camera offset=COUNTS,...")
+        raise CalibrationError(
+            f"{len(counts)} planes are too few to measure the camera from; give it: --camera offset=COUNTS,..., in Python camera"
+        )
     planes = counts.astype(np.float64)
     difference, centre = np.diff(planes, 4, axis=0), planes[2:-2]
     mean = ((planes[1:-3] + centre + planes[3:-1]) / 3).ravel()
@@ -151,7 +167,9 @@ def measure_camera(counts: np.ndarray) -> tuple[float, Span]:
     (slope, start), covariance = np.polyfit(level, variance, 1, w=weight, cov=True)
     low = float(np.quantile(mean, 0.001))
     if slope <= 0:
-        raise CalibrationError("the noise does not grow with the light; give the camera: --camera offset=COUNTS,...")
+        raise CalibrationError(
+            "the noise does not grow with the light; give the camera: --camera offset=COUNTS,..., in Python camera"
+        )
     offset = float(np.clip(-start / slope, 0, low))
     error = 2 * float(np.sqrt(covariance[0, 0]))
     return offset, Span(float(slope), float(slope) - error, float(slope) + error)

@@ -47,10 +47,17 @@ WavelengthNm = Annotated[
 Aperture = Annotated[
     float | None, Option("--na", metavar="NA", help="Numerical aperture.", show_default=False, rich_help_panel=OPTICS)
 ]
-ImmersionIndex = Annotated[float, Option(help="Refractive index of the immersion.", rich_help_panel=OPTICS)]
-MediumIndex = Annotated[float, Option(help="Refractive index around the beads.", rich_help_panel=OPTICS)]
-WaveModel = Annotated[str, Option("--model", metavar="NAME", help="vectorial, or scalar (quicker).", rich_help_panel=OPTICS)]
-BeadNm = Annotated[float, Option(help="Diameter of the beads; 0 for points.", rich_help_panel=OPTICS)]
+ImmersionIndex = Annotated[
+    float | None, Option(help="Refractive index of the immersion.", show_default="1.518", rich_help_panel=OPTICS)
+]
+MediumIndex = Annotated[
+    float | None, Option(help="Refractive index around the beads.", show_default="1.33", rich_help_panel=OPTICS)
+]
+WaveModel = Annotated[
+    str | None,
+    Option("--model", metavar="NAME", help="vectorial, or scalar (quicker).", show_default="vectorial", rich_help_panel=OPTICS),
+]
+BeadNm = Annotated[float | None, Option(help="Diameter of the beads; 0 for points.", show_default="0", rich_help_panel=OPTICS)]
 FreePhase = Annotated[
     bool, Option("--free-phase", help="Fit the phase in the pupil freely, after its polynomials.", rich_help_panel=OPTICS)
 ]
@@ -77,10 +84,10 @@ def calibrate(
     held_out: HeldOut = False,
     wavelength_nm: WavelengthNm = None,
     numerical_aperture: Aperture = None,
-    immersion_index: ImmersionIndex = 1.518,
-    medium_index: MediumIndex = 1.33,
-    model: WaveModel = "vectorial",
-    bead_diameter_nm: BeadNm = 0.0,
+    immersion_index: ImmersionIndex = None,
+    medium_index: MediumIndex = None,
+    model: WaveModel = None,
+    bead_diameter_nm: BeadNm = None,
     free_phase: FreePhase = False,
     no_report: NoReport = False,
     quiet: options.Quiet = False,
@@ -112,7 +119,7 @@ def calibrate(
             z_first_nm=z_first_nm,
             planes=planes,
             roi_px=roi_px,
-            pupil=_pupil(kind, optics, roi_px),
+            pupil=_pupil(kind, optics, roi_px, free_phase),
             free_phase=free_phase,
             held_out=held_out,
             report=not no_report,
@@ -122,25 +129,28 @@ def calibrate(
         _show(found)
 
 
-def _pupil(kind: str, optics: dict[str, Any], roi_px: int) -> PupilSettings | None:
+OPTICS_DEFAULTS = {"immersion_index": 1.518, "medium_index": 1.33, "model": "vectorial", "bead_diameter_nm": 0.0}
+
+
+def _pupil(kind: str, optics: dict[str, Any], roi_px: int, free_phase: bool) -> PupilSettings | None:
     """Make the section of a pupil from the options."""
+    optics = {key: value for key, value in optics.items() if value is not None}
     if kind != "pupil":
-        given = [
-            name for name, key in (("--wavelength-nm", "wavelength_nm"), ("--na", "numerical_aperture")) if optics[key] is not None
-        ]
+        given = ["--na" if key == "numerical_aperture" else f"--{key.replace('_', '-')}" for key in optics]
+        given += ["--free-phase"] if free_phase else []
         if given:
             raise typer.BadParameter(
                 f"{' and '.join(given)} without --kind pupil; only a pupil needs to know the optics", param_hint="--kind"
             )
         return None
-    if optics["wavelength_nm"] is None or optics["numerical_aperture"] is None:
+    if "wavelength_nm" not in optics or "numerical_aperture" not in optics:
         raise typer.BadParameter(
             "a pupil needs to know the optics: give --wavelength-nm and --na, such as 670 and 1.49", param_hint="--kind"
         )
     from ..description import parse
     from ..optics import PupilSettings
 
-    return parse(PupilSettings, {"kind": "pupil", "roi_px": roi_px, **optics}, "the optics on the command line")
+    return parse(PupilSettings, {"kind": "pupil", "roi_px": roi_px, **OPTICS_DEFAULTS, **optics}, "the optics on the command line")
 
 
 def _show(found: Calibration) -> None:

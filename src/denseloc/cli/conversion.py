@@ -9,7 +9,7 @@ from typer import Option
 
 from . import options
 from .screen import Screen
-from .words import number, say
+from .words import caution, number, say
 
 ConvertedOut = Annotated[
     Path,
@@ -39,4 +39,7 @@ def convert(
         made = verbs.convert(table, out, min_probability=min_probability, max_sigma_nm=max_sigma_nm, min_photons=min_photons)
     if not quiet:
         rest = made.read - made.rows
+        if made.nowhere:
+            rows = "row has" if made.nowhere == 1 else "rows have"
+            caution(f"{number(made.nowhere)} {rows} a position that is no finite number; check the program that wrote the table")
         say(f"table    {made.table}   {number(made.rows)} localizations" + (f", {number(rest)} left out" if rest else ""))

@@ -102,7 +102,7 @@ AxialNm = Annotated[float, Option(min=0, help="Largest distance of a pair in z."
 MovieOut = Annotated[Path, _given("Movie to write, .tif with 16-bit counts.", "--out", "-o", metavar="MOVIE")]
 Frames = Annotated[int, Option(min=1, max=10_000_000, help="Number of frames.")]
 Size = Annotated[str, Option("--size", metavar="PX", help="Pixels: 64, or rows x columns as 64x48.")]
-Seed = Annotated[int, Option(help="Equal seeds give equal movies.")]
+Seed = Annotated[int, Option(min=-(1 << 63), max=(1 << 63) - 1, help="Equal seeds give equal movies.")]
 TruthOut = Annotated[Path | None, _else("Table of the true emitters to write.", "MOVIE with .truth.parquet", "TABLE")]
 
 # train

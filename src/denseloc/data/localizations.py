@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas
 
 REQUIRED = ("frame", "x_nm", "y_nm")
+LEFT_OUT = "left out of this file"
+"""What stands in a document in place of an array that a format has no place for."""
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ class Movie:
             return self
         if n < 1 or self.n_planes != 1 or self.frames[0] != 0 or self.frames[1] % n:
             raise MovieError(
-                f"{self.name} has {self.frames[1]} images; they cannot be taken as frames of {n} planes each: give the right --planes"
+                f"{self.name} has {self.frames[1]} images; they cannot be taken as frames of {n} planes each: give the right number "
+                "of planes (--planes)"
             )
         return replace(self, source=_PlaneSource(self.source, n), frames=(0, self.frames[1] // n), n_planes=n)
 

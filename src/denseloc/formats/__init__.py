@@ -180,6 +180,8 @@ def _format(path: Path) -> TableFormat:
 
 
 def _existing(path: Path) -> TableFormat:
+    if path.is_dir():
+        raise TableError(f"{path}: this is a folder, expected a table; give the file")
     if not path.is_file():
         raise TableError(f"{path}: no such file{_neighbour(path)}; check the path")
     table_format = _format(path)

@@ -9,7 +9,7 @@ Source: Schnitzbauer et al., Nature Protocols 12, 1198 (2017).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.columns import COLUMNS
-from ..data.localizations import Localizations, Provenance
+from ..data.localizations import LEFT_OUT, Localizations, Provenance
 from ..errors import TableError
 from ..files import check_writable, replacing
 from ..units import index_to_nm, nm_to_index
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MOST_ROW_BYTES, MOST_CHUNK_BYTES = 4096, 1 << 28
 MOST_PACKED, ANY_BYTES = 250, 1 << 20
 """Rows of more than ANY_BYTES that are packed into less than their 250th are no localizations."""
+MOST_ARRAY_TEXT = 200
 _NEEDED = ("frame", "x", "y")
 _NOT_NEGATIVE = ("x", "y", "photons", "sx", "sy", "lpx", "lpy")
 _CONVENTIONS = "x, y, sx, sy, lpx, lpy in pixels, pixel centres on the integers, x = column; z, lpz in nm; frames from 0"
@@ -117,7 +118,8 @@ class Picasso:
                     names = list(part.columns)
                     rows, left_out = rows + int(sane.sum()), left_out + int((~sane).sum())
                     _append(file, locs[sane])
-            documents = _documents(provenance, pixel, shape_px, left_out, to_json(provenance, names))
+            short = replace(provenance, experiment=_without_arrays(provenance.experiment))
+            documents = _documents(provenance, pixel, shape_px, left_out, to_json(short, names))
             part_yaml.write_text(documents, encoding="utf-8")
         return rows
 
@@ -242,6 +244,17 @@ def _documents(provenance: Provenance, pixel: float, shape_px: tuple[int, int], 
         "denseloc": metadata,
     }
     return yaml.safe_dump_all([movie, step], sort_keys=False, allow_unicode=True, width=1 << 20)
+
+
+def _without_arrays(values: Any) -> Any:
+    """Leave the packed arrays of a document out, such as those of a measured PSF: tens of kB in one line of YAML."""
+    if isinstance(values, Mapping):
+        return {key: _without_arrays(value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [_without_arrays(value) for value in values]
+    if isinstance(values, str) and values.startswith("f32:") and len(values) > MOST_ARRAY_TEXT:
+        return f"an array of {values.split(':', 2)[1]} numbers, {LEFT_OUT}"
+    return values
 
 
 def _read_provenance(path: Path) -> Provenance:

@@ -69,6 +69,10 @@ class LocalizerSettings(Section):
         """Whether it is told the conditions of each movie, so that it serves many; those of its own microscope are built in otherwise."""
         return not self.needs_training
 
+    def densest_per_um2(self, width_nm: float) -> float | None:
+        """Give the density up to which it serves spots of this width, where its nature sets it and not its training; None for no limit."""
+        return None
+
     @abstractmethod
     def build(self, scales: Scales) -> Localizer:
         """Make the localizer, untrained."""

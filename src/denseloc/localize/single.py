@@ -38,6 +38,7 @@ else:
 
 GHOST = 0.3  # correlation from which on a side maximum counts
 LIGHT = 0.97  # of an emitter's squared brightness that a window is to hold
+CLOSE = 4.0  # widths of the PSF within which two emitters disturb each other's fit
 AT_ONCE = 1 << 15  # windows that are fitted at once
 
 
@@ -64,6 +65,10 @@ class SingleSettings(LocalizerSettings):
         if self.z_range_nm is not None:
             ordered(self.z_range_nm, "z_range_nm")
         return self
+
+    def densest_per_um2(self, width_nm: float) -> float:
+        """Give the density at which half of the emitters have another within `CLOSE` widths, where one fit serves both or is led astray."""
+        return math.log(2) / (math.pi * (1e-3 * CLOSE * width_nm) ** 2)
 
     def build(self, scales: Scales) -> Single:
         """Make the localizer; it needs no training."""

@@ -29,6 +29,10 @@ CHUNK = 1 << 20
 """Numbers of pupil fields held at once: emitters are drawn in chunks that stay in the cache."""
 
 
+MOST_WAVES = 10.0
+"""Wavelengths that an amplitude may have; larger ones change by more than a wave from cell to cell of the pupil."""
+
+
 class PupilSettings(PSFSettings):
     """``[psf] kind = "pupil"``.
 
@@ -57,7 +61,7 @@ class PupilSettings(PSFSettings):
     amplitude: Array | None = Field(None, description="factor on the amplitude, square grid from edge to edge of the aperture")
     blur_nm: float = Field(0.0, ge=0, description="standard deviation of a further Gaussian blur")
     bead_diameter_nm: float = Field(
-        0.0, ge=0, description="diameter of a filled bead in place of a molecule; small against the PSF"
+        0.0, ge=0, le=1000, description="diameter of a filled bead in place of a molecule; small against the PSF"
     )
     pupil_px: int = Field(64, ge=16, le=512, multiple_of=2, description="cells across the aperture")
 
@@ -66,6 +70,11 @@ class PupilSettings(PSFSettings):
         if self.numerical_aperture >= self.immersion_index:
             raise ValueError(
                 f"numerical_aperture {self.numerical_aperture:g} must be below immersion_index {self.immersion_index:g}"
+            )
+        most = max((abs(amplitude) for amplitude in self.zernike_nm), default=0.0)
+        if most > MOST_WAVES * self.wavelength_nm:
+            raise ValueError(
+                f"zernike_nm up to {most:.3g} nm; expected at most {MOST_WAVES:g} wavelengths: give rms wavefronts in nm"
             )
         count = len(self.zernike_nm)
         if count and not is_whole(count):

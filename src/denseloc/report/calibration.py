@@ -80,8 +80,8 @@ def _notes(found: PSFFit, held_out: str | None) -> list[str]:
         notes.append(f"Errors, usable range and chi2 are those of a PSF {held_out}; the PSF in the file was fitted to all of them.")
     else:
         notes.append(
-            "Errors are those of the beads to which the PSF was fitted, and look somewhat smaller than they are; --held-out judges on beads or "
-            "planes that the fit has not seen."
+            "Errors are those of the beads to which the PSF was fitted, and look somewhat smaller than they are; held_out (--held-out) judges on "
+            "beads or planes that the fit has not seen."
         )
     if len(found.used) > MOST_BEADS:
         notes.append(f"Panels are drawn for the {MOST_BEADS} of {len(found.used)} beads with the largest chi2.")

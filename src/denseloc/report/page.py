@@ -55,6 +55,7 @@ def write_report(
     run: Mapping[str, str],
     title: str,
     ranges: Mapping[str, Range] | None = None,
+    untrained: bool = False,
 ) -> None:
     """Write the report of a run as one HTML file without scripts that needs no network.
 
@@ -68,6 +69,7 @@ def write_report(
         run: what was run, in the order to show: command, model, camera, versions, time, ...
         title: heading of the page.
         ranges: what the model was trained on, (low, high) by name as in `judge`; drawn behind the histograms.
+        untrained: the method was not trained, so that there are no such ranges.
 
     Raises:
         OutputError: the file cannot be written there.
@@ -81,7 +83,7 @@ def write_report(
         "verdict": _verdict(table, warnings, bool(agreements)),
         "tone": "warn" if warnings or not len(table) else "good" if agreements else "unsure",
         "warnings": list(warnings),
-        "notes": _notes(table, few, sample, agreements, ranges),
+        "notes": _notes(table, few, sample, agreements, bool(ranges) or untrained),
         "facts": _facts(table, few, movie, agreements),
         "run": _run(run, table, movie),
         "picture": views.picture(image, len(table)),
@@ -117,7 +119,7 @@ def _notes(
     few: Localizations,
     sample: Sequence[FrameSample],
     agreements: Sequence[Agreement],
-    ranges: Mapping[str, Range] | None,
+    limits_known: bool,
 ) -> list[str]:
     """Say what could not be looked at, and what was looked at in part."""
     notes = []
@@ -127,7 +129,7 @@ def _notes(
         notes.append("The camera's variance was not given; residuals are measured against photon noise alone.")
     if not sample:
         notes.append("No sample frames in photons were given.")
-    if not ranges:
+    if not limits_known:
         notes.append("The ranges that the model was trained on were not given; limits are judged from the table alone.")
     if len(table) and not table.is_3d:
         notes.append("This is a two-dimensional table: there is no z.")

@@ -34,6 +34,9 @@ MAP_STEP_NM = 100.0
 MOST_PLANES = 2000
 THICKNESS_NM = (50.0, 50_000.0)
 """Depths that a stack of beads may span."""
+LARGEST_DEPTH_NM = 50_000.0
+LEAST_GAIN = 0.01
+"""Counts of a photon below which a stack was scaled: cameras give more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,10 +133,11 @@ def calibrate(
     """
     out = Path(out)
     page = out.with_suffix(".report.html") if report else None
-    _check(out, page, kind, roi_px, z_step_nm, pupil)
+    _check(out, page, kind, roi_px, z_step_nm, z_first_nm, pupil)
     given = [beads] if isinstance(beads, (Movie, Path, str)) else list(beads)
     if not given:
         raise CalibrationError("no bead stack was given; give one file or more")
+    _check_once(given)
     movies = [one if isinstance(one, Movie) else open_movie(one) for one in given]
     movies = [movie if planes is None else movie.with_planes(planes) for movie in movies]
     size = _pixel_size(movies, pixel_size_nm)
@@ -141,6 +145,7 @@ def calibrate(
     if z_first_nm is None:
         stacks = [_focused(stack, size, roi_px) for stack in stacks]
         notes.append("z = 0 is where the beads are most compact")
+    notes += _beside_focus(stacks)
     maps = 0.0 if out.suffix.lower() in WIDTHS else MAP_STEP_NM
     fit = fit_psf(stacks, size, kind, roi_px=roi_px, pupil=pupil, free_phase=free_phase, map_step_nm=maps, progress=progress)
     rest, words = fit_half(fit) if held_out else (None, None)
@@ -153,7 +158,15 @@ def calibrate(
     return result
 
 
-def _check(out: Path, page: Path | None, kind: str, roi_px: int, z_step_nm: float, pupil: PupilSettings | None) -> None:
+def _check(
+    out: Path,
+    page: Path | None,
+    kind: str,
+    roi_px: int,
+    z_step_nm: float,
+    z_first_nm: float | None,
+    pupil: PupilSettings | None,
+) -> None:
     """Check what can be checked before anything is read."""
     if out.suffix.lower() not in psf_suffixes(to_write=True):
         known = ", ".join(psf_suffixes(to_write=True))
@@ -162,17 +175,45 @@ def _check(out: Path, page: Path | None, kind: str, roi_px: int, z_step_nm: floa
         raise CalibrationError(f"no fit for a PSF of kind '{kind}'; known: {', '.join(KINDS)}")
     if out.suffix.lower() in WIDTHS and kind not in OF_WIDTHS:
         raise CalibrationError(
-            f"PSF file {out.name}: it keeps the widths of a Gaussian, not a PSF of kind '{kind}'; say --kind astigmatic, or write .h5"
+            f"PSF file {out.name}: it keeps the widths of a Gaussian, not a PSF of kind '{kind}'; take kind 'astigmatic' (--kind astigmatic), "
+            "or write .h5"
         )
     if kind == "pupil" and pupil is None:
-        raise CalibrationError("a pupil needs to know the optics: give --wavelength-nm, --na and --immersion-index")
+        raise CalibrationError(
+            "a pupil needs to know the optics: give pupil=PupilSettings(...), on the command line --wavelength-nm, --na and --immersion-index"
+        )
     if z_step_nm == 0 or not np.isfinite(z_step_nm):
         raise CalibrationError(f"z step {z_step_nm:g} nm; expected the distance of two planes of the stack in nm, such as 10")
+    if z_first_nm is not None and not abs(z_first_nm) <= LARGEST_DEPTH_NM:
+        raise CalibrationError(
+            f"z of the first frame {z_first_nm:g} nm; expected {-LARGEST_DEPTH_NM:g} to {LARGEST_DEPTH_NM:g} nm, or none to put 0 into focus"
+        )
     if roi_px % 2 == 0 or not 7 <= roi_px <= 99:
         raise CalibrationError(f"roi_px {roi_px}; expected an odd number of pixels from 7 to 99")
     check_writable(out)
     if page is not None:
         check_writable(page)
+
+
+def _check_once(given: Sequence[Movie | Path | str]) -> None:
+    """Refuse a stack that is given twice: its beads would count twice, and judge themselves."""
+    paths = [Path(one).resolve() for one in given if not isinstance(one, Movie)]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise CalibrationError(f"{path.name} is given {paths.count(path)} times; give each stack once")
+
+
+def _beside_focus(stacks: Sequence[BeadStack]) -> list[str]:
+    """Say of each stack that does not go through focus, or whose depths do not."""
+    told = []
+    for stack in stacks:
+        low, high = float(stack.z_nm[0]), float(stack.z_nm[-1])
+        if len(stack.z_nm) >= LEAST_PLANES and not low < 0 < high:
+            told.append(
+                f"{stack.name}: its depths go from {low:.0f} to {high:.0f} nm, so that 0, the focus, is not inside; record more on the other side, "
+                "or check the depth of the first frame"
+            )
+    return told
 
 
 def _to_write(result: Calibration) -> dict[str, Any]:
@@ -195,13 +236,19 @@ def _to_write(result: Calibration) -> dict[str, Any]:
 def _pixel_size(movies: list[Movie], given: float | tuple[float, float] | None) -> PixelSize:
     sizes = {pixel_size_pair(given)} if given is not None else {m.pixel_size_nm for m in movies}
     if None in sizes:
-        raise CalibrationError(f"{movies[0].name} does not say its pixel size; give it: --pixel-size-nm 100")
+        raise CalibrationError(
+            f"{movies[0].name} does not say its pixel size; give it: --pixel-size-nm 100, in Python pixel_size_nm=100"
+        )
     if len(sizes) > 1:
-        raise CalibrationError("the stacks say different pixel sizes; give the right one: --pixel-size-nm 100")
+        raise CalibrationError(
+            "the stacks say different pixel sizes; give the right one: --pixel-size-nm 100, in Python pixel_size_nm=100"
+        )
     (size,) = sizes
     assert size is not None
     if not is_plausible_pixel_size(size):
-        raise CalibrationError(f"pixel size {size[1]:g} nm; expected 5 to 2000 nm in the sample plane: give --pixel-size-nm in nm")
+        raise CalibrationError(
+            f"pixel size {size[1]:g} nm; expected 5 to 2000 nm in the sample plane: give --pixel-size-nm in nm, in Python pixel_size_nm"
+        )
     return size
 
 
@@ -215,7 +262,7 @@ def _read(
         counts = movie.read(*movie.frames)
         mine = camera.crop(*movie.roi_px) if camera is not None else None
         if mine is None:
-            mine, words = _measured_camera(counts)
+            mine, words = _measured_camera(counts, movie.name)
             notes.append(f"{movie.name}: {words}")
         first = -z_step_nm * (n - 1) / 2 if z_first_nm is None else z_first_nm
         stacks.append(BeadStack.of(counts, first + z_step_nm * np.arange(n), mine, movie.name))
@@ -235,17 +282,26 @@ def _check_planes(name: str, n: int, z_step_nm: float, kind: str) -> None:
     if n >= LEAST_PLANES and not THICKNESS_NM[0] <= thickness <= THICKNESS_NM[1]:
         raise CalibrationError(
             f"{name}: {n} planes with a z step of {z_step_nm:g} nm span {thickness:g} nm; expected {THICKNESS_NM[0]:g} to {THICKNESS_NM[1]:g} nm: "
-            "give --z-step-nm in nm"
+            "give --z-step-nm in nm, in Python z_step_nm"
         )
 
 
-def _measured_camera(counts: np.ndarray) -> tuple[Camera, str]:
+def _measured_camera(counts: np.ndarray, name: str) -> tuple[Camera, str]:
     """Make a camera of the offset and gain that the stack shows, and say so."""
-    offset, gain = measure_camera(counts)
+    try:
+        offset, gain = measure_camera(counts)
+    except CalibrationError as error:
+        raise CalibrationError(f"{name}: {error}") from None
+    if gain.value < LEAST_GAIN:
+        raise CalibrationError(
+            f"{name}: values from {counts.min():.3g} to {counts.max():.3g} with {gain.value:.2g} for a photon, as if they were scaled; expected "
+            "counts as the camera recorded them: export the stack again"
+        )
     zero, electrons_per_count, variance = torch.tensor([offset, 1 / gain.value, 0.0])
+    unsure = "which it hardly shows, so that photons and bounds may be wrong; " if gain.low < 0.5 * gain.value else ""
     words = (
-        f"camera measured from the stack: offset {offset:.0f} counts, {gain.value:.2f} counts per photon ({gain.low:.2f} to {gain.high:.2f}); "
-        "if you know it, give --camera"
+        f"camera measured from the stack: offset {offset:.0f} counts, {gain.value:.3g} counts per photon ({gain.low:.3g} to {gain.high:.3g}); "
+        f"{unsure}if you know it, give --camera, in Python camera"
     )
     return SCMOS(zero, electrons_per_count, variance, quantum_efficiency=1.0), words
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..data import Localizations, Provenance
 from ..errors import TableError
 from ..formats import check_table, iter_table, write_table
@@ -20,11 +22,13 @@ class Conversion:
         table: the file written.
         rows: written.
         read: rows of the source.
+        nowhere: wanted rows whose position is no finite number; Picasso's format leaves them out.
     """
 
     table: Path
     rows: int
     read: int
+    nowhere: int = 0
 
 
 def convert(
@@ -56,17 +60,19 @@ def convert(
     first = next(parts, Localizations.empty())
     provenance: Provenance = selection.noted(first.provenance)
     check_table(out, provenance)
-    read = 0
+    read = nowhere = 0
 
     def kept() -> Iterator[Localizations]:
-        nonlocal read
+        nonlocal read, nowhere
         for part in _from(first, parts):
             read += len(part)
             progress(read)
-            yield selection.keep(part)
+            wanted = selection.keep(part)
+            nowhere += int((~np.isfinite(wanted.x_nm) | ~np.isfinite(wanted.y_nm)).sum())
+            yield wanted
 
     rows = write_table(out, kept(), provenance)
-    return Conversion(out, rows, read)
+    return Conversion(out, rows, read, nowhere)
 
 
 def _from(first: Localizations, rest: Iterator[Localizations]) -> Iterator[Localizations]:

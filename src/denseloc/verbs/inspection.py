@@ -24,7 +24,7 @@ from ..files import check_writable
 from ..fit import DEPTHS_NM
 from ..formats import open_movie
 from ..formats.camera_tags import Proposal, camera_tags, texts
-from ..formats.psf_files import read_psf
+from ..formats.psf_files import foreign_notes, read_psf
 from ..optics import PSF
 from ..units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 from .inspection_contradictions import contradictions
@@ -35,11 +35,12 @@ from .inspection_page import write_inspection_page
 LEAST_SIDE_PX = 8
 LEAST_FRAMES = 2
 EXCESS_NOTE = (
-    "the noise does not show whether electrons are multiplied; for an EMCCD give --camera with its em_gain, else photons read half"
+    "the noise does not show whether electrons are multiplied; for an EMCCD give the camera (--camera) with its em_gain, else photons read "
+    "half"
 )
 STEEP_NOTE = (
-    "the camera is taken to multiply electrons, as no other has so few electrons in a count; if yours does not, give --camera, else photons "
-    "read double"
+    "the camera is taken to multiply electrons, as no other has so few electrons in a count; if yours does not, give the camera (--camera), "
+    "else photons read double"
 )
 
 
@@ -157,7 +158,7 @@ def inspect(
     table = (*(read_known_cameras(read_document(cameras), str(cameras)) if cameras else ()), *KNOWN_CAMERAS)
     opened = _opened(movie)
     size = _pixel_size(opened, pixel_size_nm)
-    optics, known_nm = (None, None) if psf is None else _optics(psf, size)
+    optics, known_nm, told = (None, None, []) if psf is None else _optics(psf, size)
     maps = _maps(opened, dark, bright, progress)
     progress("measuring camera and conditions")
     alone = estimate_conditions(opened, pixel_size_nm=size)
@@ -173,8 +174,8 @@ def inspect(
         tuple(facts(conditions, alone, skewness, maps, light)),
         proposals,
         known,
-        tuple(contradictions(alone, skewness, proposals, known, camera, maps)),
-        (*conditions.notes, *light.notes(), *crowd_notes(conditions, light), *((problem,) if problem else ())),
+        tuple(contradictions(alone, skewness, proposals, known, camera, maps, conditions.excess)),
+        (*told, *conditions.notes, *light.notes(), *crowd_notes(conditions, light), *((problem,) if problem else ())),
         conditions,
         maps,
         document,
@@ -183,7 +184,7 @@ def inspect(
     if out is not None:
         if document is None:
             raise CalibrationError(
-                f"{opened.name}: no document can be written: {problem}; '--report PAGE' alone shows what was seen"
+                f"{opened.name}: no document can be written: {problem}; a report alone (--report PAGE, in Python report=PAGE) shows what was seen"
             )
         write_document(Path(out), document, found.lines(), maps, optics)
     if page is not None:
@@ -236,8 +237,8 @@ def _page(out: Path | str | None, report: Path | str | bool) -> Path | None:
     return page
 
 
-def _optics(psf: Path | str, size: PixelSize) -> tuple[PSF, tuple[float, float]]:
-    """Read the PSF for the pixels of the movie, and the depths at which it is to be used.
+def _optics(psf: Path | str, size: PixelSize) -> tuple[PSF, tuple[float, float], list[str]]:
+    """Read the PSF for the pixels of the movie, the depths at which it is to be used, and what is to be noted of it.
 
     Raises:
         CalibrationError: no PSF, or one from which depth cannot be had.
@@ -246,7 +247,7 @@ def _optics(psf: Path | str, size: PixelSize) -> tuple[PSF, tuple[float, float]]
     built = section.build(size)
     check_depth_psf(built)
     low, high = record.get("z_range_nm") or built.z_range_nm or DEPTHS_NM
-    return built, (float(low), float(high))
+    return built, (float(low), float(high)), [f"{Path(psf).name}: {note}" for note in foreign_notes(record)]
 
 
 def _opened(movie: Movie | Path | str) -> Movie:
@@ -266,10 +267,14 @@ def _pixel_size(movie: Movie, given: float | tuple[float, float] | None) -> Pixe
         )
     size = given if given is not None else movie.pixel_size_nm
     if size is None:
-        raise CalibrationError(f"{movie.name} does not say its pixel size; give it: --pixel-size-nm 100")
+        raise CalibrationError(
+            f"{movie.name} does not say its pixel size; give it: --pixel-size-nm 100, in Python pixel_size_nm=100"
+        )
     pair = pixel_size_pair(size)
     if not is_plausible_pixel_size(pair):
-        raise CalibrationError(f"pixel size {pair[1]:g} nm; expected 5 to 2000 nm in the sample plane: give --pixel-size-nm in nm")
+        raise CalibrationError(
+            f"pixel size {pair[1]:g} nm; expected 5 to 2000 nm in the sample plane: give --pixel-size-nm in nm, in Python pixel_size_nm"
+        )
     return pair
 
 
@@ -278,10 +283,13 @@ def _maps(
 ) -> CameraMaps | None:
     if dark is None:
         if bright:
-            raise CalibrationError("bright series were given without a dark one; give the frames without light too: --dark FILE")
+            raise CalibrationError(
+                "bright series were given without a dark one; give the frames without light too: --dark FILE, in Python dark=FILE"
+            )
         return None
     progress("measuring the dark and bright series")
     series = [_opened(dark), *(_opened(one) for one in bright)]
+    _check_apart(movie, series)
     for one in series:
         if one.shape_px != movie.shape_px:
             sizes = [f"{rows} x {columns} px" for rows, columns in (one.shape_px, movie.shape_px)]
@@ -289,6 +297,16 @@ def _maps(
                 f"series {one.name} has frames of {sizes[0]}, the movie {sizes[1]}; record both with the same region"
             )
     return camera_maps(measure_level(series[0], "dark"), [measure_level(one, "bright") for one in series[1:]])
+
+
+def _check_apart(movie: Movie, series: Sequence[Movie]) -> None:
+    """Refuse a file that stands for two things."""
+    paths = [one.path.resolve() for one in (movie, *series) if one.path is not None]
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise CalibrationError(
+            f"{twice.name} is given twice among movie, dark and bright series; expected a file of its own for each"
+        )
 
 
 def _skewness(movie: Movie, alone: Conditions, maps: CameraMaps | None, size: PixelSize) -> Skewness | None:

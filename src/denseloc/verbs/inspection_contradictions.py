@@ -13,6 +13,8 @@ from ..calibrate.series import CameraMaps
 from ..camera import Camera
 from ..formats.camera_tags import Proposal
 
+SHOT, MULTIPLIED = 1.0, 1.5
+"""Skewness of the noise over that of shot noise."""
 AGREES = 0.1
 """Relative difference of two gains that is not called a contradiction."""
 
@@ -24,8 +26,9 @@ def contradictions(
     known: KnownCamera | None,
     camera: Camera | None,
     maps: CameraMaps | None,
+    excess: Estimate | None = None,
 ) -> list[str]:
-    """Compare what is said with what the counts of the movie alone show."""
+    """Compare what is said, or was assumed of the excess noise, with what the counts of the movie alone show."""
     said = {p.quantity: p for p in reversed(proposals) if isinstance(p.value, float)}
     told = []
     offsets = [(float(p.value), p.where) for p in (said.get("offset_counts"),) if p is not None]
@@ -40,6 +43,7 @@ def contradictions(
         told.append(
             f"{where}: {says}, the skewness of the noise says the opposite ({skewness.ratio:.2f}; 1 is shot noise, 1.5 multiplied)"
         )
+    told += _excess_off(skewness, excess)
     told += _gain_off(alone, said, known, multiplies)
     if camera is not None and alone.counts_per_photon.source == "measured":
         slope = float(torch.as_tensor(camera.counts_per_photon, dtype=torch.float32).mean()) * float(
@@ -49,6 +53,24 @@ def contradictions(
     if maps is not None and maps.gain_span is not None:
         told += _slope_off(alone, maps.gain_span.value, "the bright series")
     return told
+
+
+def _excess_off(skewness: Skewness | None, excess: Estimate | None) -> list[str]:
+    """Say where the skewness of the noise speaks against an excess that was assumed, or given."""
+    if skewness is None or excess is None or excess.source == "measured":
+        return []
+    expected, other = (SHOT, MULTIPLIED) if excess.value < 1.5 else (MULTIPLIED, SHOT)
+    margin = 2 * skewness.sigma
+    low, high = skewness.ratio - margin, skewness.ratio + margin
+    if low <= expected <= high or abs(skewness.ratio - expected) < abs(skewness.ratio - other):
+        return []
+    reading = (
+        "light of molecules may look alike" if low <= other <= high else "light of molecules is in it, so that it decides nothing"
+    )
+    return [
+        f"excess noise {excess.value:g} is {excess.source}, the skewness of the noise speaks against it: {skewness.ratio:.2f} ({low:.2f} to "
+        f"{high:.2f}), expected {expected:g} (1 is shot noise, 1.5 multiplied electrons); {reading}: give the camera if you know it"
+    ]
 
 
 def _offset_off(value: float, where: str, measured: Estimate) -> str:

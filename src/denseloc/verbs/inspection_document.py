@@ -51,7 +51,10 @@ def draft(
     if found.width_nm.source == "assumed" or found.density_per_um2.value <= 0:
         return None, "no molecules were seen, so that nothing can be trained for; inspect a movie with molecules"
     if camera is None and found.offset_counts.value < 0:
-        return None, "the offset is below 0 counts, as if a background was taken away; inspect the raw movie, or give --camera"
+        return (
+            None,
+            "the offset is below 0 counts, as if a background was taken away; inspect the raw movie, or give the camera (--camera)",
+        )
     values: dict[str, Any] = {
         "name": Path(movie.name).stem or "movie",
         "description": f"from the inspection of {movie.name}",

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from ..camera import Camera
-from ..errors import CalibrationError, DocumentError
+from ..errors import CalibrationError, DocumentError, OutputError
 from ..files import check_writable
 from ..fit import DEPTHS_NM, Expectation, Light, bounds_in_crowd, bounds_over_depth
-from ..formats.psf_files import read_psf
+from ..formats.psf_files import foreign_notes, read_psf
 from ..optics import PSF
 from ..report import plan_page, write_page
 from ..units import PixelSize, pixel_size_pair
@@ -81,9 +81,11 @@ def plan(
     given = [psfs] if isinstance(psfs, (str, Path)) else list(psfs)
     _check(given, photons, background, densities, z_range_nm)
     if out is not None:
+        if Path(out).suffix.lower() not in (".html", ".htm"):
+            raise OutputError(f"page {Path(out).name}: expected a name that ends in .html; rename it")
         check_writable(Path(out))
     light = _light(photons, background, camera)
-    read = [_read(Path(path), pixel_size_nm) for path in given]
+    read = [_read(Path(path), pixel_size_nm, progress) for path in given]
     names = [path.name for path in map(Path, given)]
     names = names if len(set(names)) == len(names) else [str(path) for path in given]
     found = []
@@ -94,7 +96,7 @@ def plan(
         places = np.linspace(*depths, DEPTH_STEPS) if depths[1] > depths[0] else np.array([depths[0]])
         crowds = tuple(
             bounds_in_crowd(psf, density, depths, light, torch.Generator().manual_seed(seed), scenes)
-            for density in sorted(densities)
+            for density in sorted(set(densities))
         )
         found.append(Expectation(name, psf, depths, bounds_over_depth(psf, places, light), crowds))
     result = Plan(light, tuple(found), None if out is None else Path(out))
@@ -125,7 +127,9 @@ def _common(psfs: Sequence[PSF]) -> tuple[float, float] | None:
         return None
     low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
     if low >= high:
-        raise DocumentError("the PSFs are known at depths that have nothing in common; plan them one by one, or give --z-nm")
+        raise DocumentError(
+            "the PSFs are known at depths that have nothing in common; plan them one by one, or give z_range_nm (--z-nm)"
+        )
     return low, high
 
 
@@ -140,7 +144,7 @@ def _depths(name: str, psf: PSF, asked: tuple[float, float] | None) -> tuple[flo
     if known is not None and not (known[0] - 1 <= depths[0] and depths[1] <= known[1] + 1):
         raise DocumentError(
             f"{name} is known from {known[0]:.0f} to {known[1]:.0f} nm, asked for {depths[0]:g} to {depths[1]:g} nm; "
-            f"give depths inside: --z-nm {known[0]:.0f},{known[1]:.0f}"
+            f"give depths inside: --z-nm {known[0]:.0f},{known[1]:.0f}, in Python z_range_nm"
         )
     return depths
 
@@ -152,9 +156,11 @@ def _light(photons: float, background: float, camera: Camera | None) -> Light:
     return Light(photons, background, excess, float(torch.as_tensor(camera.noise_variance((1, 1)), dtype=torch.float32).mean()))
 
 
-def _read(path: Path, pixel_size_nm: float | PixelSize | None) -> PSF:
+def _read(path: Path, pixel_size_nm: float | PixelSize | None, progress: Callable[[str], None]) -> PSF:
     section, record = read_psf(path, pixel_size_nm=pixel_size_nm)
+    for note in foreign_notes(record):
+        progress(f"note: {path.name}: {note}")
     size = record.get("pixel_size_nm") if pixel_size_nm is None else pixel_size_nm
     if size is None:
-        raise CalibrationError(f"{path}: does not say its pixel size; give it: --pixel-size-nm 100")
+        raise CalibrationError(f"{path}: does not say its pixel size; give it: --pixel-size-nm 100, in Python pixel_size_nm=100")
     return section.build(pixel_size_pair(tuple(size) if isinstance(size, (list, tuple)) else size))

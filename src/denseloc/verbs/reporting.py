@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..data import Image, Localizations, Movie, Provenance
+from ..data.localizations import LEFT_OUT
 from ..description import Range
 from ..errors import OutputError
 from ..experiment import Experiment
@@ -22,6 +24,10 @@ from .samples import Exposure, reopen, sample_frames
 PIXELS_UNKNOWN = (
     "The pixels of the camera differ and the table does not hold its maps, so the model was not compared with the raw frames, which are shown "
     "with one offset and gain."
+)
+ARRAYS_LEFT_OUT = (
+    "The table's document was written without the arrays of its PSF or camera, so the model was not compared with the raw frames; write .parquet "
+    "or .csv to keep them."
 )
 
 
@@ -70,7 +76,10 @@ def report(
     samples: list[FrameSample] = [] if found is None or exposure is None else sample_frames(rows, found, exposure)
     if found is not None and samples and all(sample.expected is None for sample in samples):
         note = PIXELS_UNKNOWN
-    ranges = trained_ranges(exposure.experiment, rows.provenance.pixel_size_nm) if exposure is not None else {}
+    is_trained = exposure is not None and exposure.experiment.localizer.needs_training
+    ranges = trained_ranges(exposure.experiment, rows.provenance.pixel_size_nm) if exposure is not None and is_trained else {}
+    if found is not None and exposure is None and LEFT_OUT in json.dumps(rows.provenance.experiment or {}):
+        note = ARRAYS_LEFT_OUT
     told = _texts(rows.provenance, "warnings")
     warnings = [*told, *judge(rows, samples, ranges=ranges, movie=found)]
     notes = [note] if note else []
@@ -84,6 +93,7 @@ def report(
         run=_run(rows.provenance) | ({"raw frames": note} if note else {}),
         title=title or _title(rows.provenance, found),
         ranges=ranges or None,
+        untrained=exposure is not None and not is_trained,
     )
     return Report(out, warnings, notes)
 

@@ -19,6 +19,7 @@ from .json_toml import SectionFile
 from .own import Own
 from .parts import PSFFile, PSFFormat, WritablePSFFormat, needed_pixel_size, plain
 from .picasso_yaml import PicassoYaml
+from .possible import check_possible
 from .sigma_curves import SigmaCurves
 from .smap import Smap
 from .uipsf import UiPsf
@@ -50,6 +51,8 @@ def read_psf(path: Path | str, *, pixel_size_nm: float | PixelSize | None = None
         DocumentError: a section with an unknown key or an impossible value.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CalibrationError(f"{path}: this is a folder, expected the file of a PSF; give the file")
     if not path.is_file():
         raise CalibrationError(f"{path}: no such file{_neighbour(path)}; check the path")
     formats = [one for one in PSF_FORMATS if path.suffix.lower() in one.suffixes]
@@ -64,12 +67,20 @@ def read_psf(path: Path | str, *, pixel_size_nm: float | PixelSize | None = None
         for one in formats:
             if one.claims(path):
                 section, record = one.read(path, size)
-                return PSFFile(section, plain(record))
+                record = plain(record)
+                check_possible(path, section, record if size is None else {**record, "pixel_size_nm": size})
+                return PSFFile(section, record)
         found = next(filter(None, (one.contents(path) for one in formats)), f"{path.stat().st_size} bytes of something else")
     except OSError as error:
         raise CalibrationError(f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions") from error
     known = " or ".join(one.expects for one in formats)
     raise CalibrationError(f"{path}: holds {found}, expected {known}; give the calibration")
+
+
+def foreign_notes(record: Mapping[str, Any]) -> list[str]:
+    """Give what was assumed or left out when the file of another program was read; those of our own were said when it was made."""
+    notes = record.get("notes")
+    return [str(note) for note in notes] if isinstance(notes, list) and record.get("program") != "denseloc" else []
 
 
 def write_psf(
@@ -117,4 +128,4 @@ def _neighbour(path: Path) -> str:
         return ""
 
 
-__all__ = ["PSF_FORMATS", "PSFFile", "PSFFormat", "WritablePSFFormat", "psf_suffixes", "read_psf", "write_psf"]
+__all__ = ["PSF_FORMATS", "PSFFile", "PSFFormat", "WritablePSFFormat", "foreign_notes", "psf_suffixes", "read_psf", "write_psf"]

@@ -109,10 +109,12 @@ def needed_pixel_size(path: Path, given: PixelSize | None, record: Mapping[str, 
     """
     size = given or record.get("pixel_size_nm")
     if size is None:
-        raise CalibrationError(f"{path}: the pixel size is not known, but {why}; give pixel_size_nm")
+        raise CalibrationError(f"{path}: the pixel size is not known, but {why}; give pixel_size_nm (--pixel-size-nm)")
     y, x = pixel_size_pair(tuple(size) if isinstance(size, list) else size)
     if not is_plausible_pixel_size((y, x)):
-        raise CalibrationError(f"{path}: a pixel size of {y:g} x {x:g} nm (y, x), expected 5 to 2000 nm; give pixel_size_nm in nm")
+        raise CalibrationError(
+            f"{path}: a pixel size of {y:g} x {x:g} nm (y, x), expected 5 to 2000 nm; give pixel_size_nm (--pixel-size-nm) in nm"
+        )
     return (y, x)
 
 

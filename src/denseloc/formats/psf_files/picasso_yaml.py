@@ -26,6 +26,7 @@ _X, _Y, _FRAMES, _STEP, _FACTOR = "X Coefficients", "Y Coefficients", "Number of
 _DEGREE = 6
 _LARGEST_BYTES = 1 << 20
 _STEPS = 100
+_LARGEST = 1e30
 
 
 class PicassoYaml(WritablePSFFormat):
@@ -159,17 +160,22 @@ def _coefficients(path: Path, document: Mapping[str, Any], key: str) -> np.ndarr
     if not isinstance(values, list) or len(values) != _DEGREE + 1:
         found = "missing" if key not in document else f"{len(values)} long" if isinstance(values, list) else f"{values!r:.60}"
         raise CalibrationError(f"{path}: '{key}' is {found}, expected {expected}; calibrate again or correct the .yaml")
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values) or not np.isfinite(values).all():
+    if not all(_is_number(v) for v in values):
         raise CalibrationError(f"{path}: '{key}' holds {values!r:.80}, expected {expected}; correct the .yaml")
     return np.array(values, np.float64)
 
 
 def _number(path: Path, document: Mapping[str, Any], key: str) -> float:
     value = document.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+    if not _is_number(value):
         found = "missing" if key not in document else f"{value!r:.60}"
         raise CalibrationError(f"{path}: '{key}' is {found}, expected a number; add it to the .yaml")
-    return float(value)
+    return float(value)  # type: ignore[arg-type]
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number that can be reckoned with; whole numbers in YAML may have any size."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 
 
 def _polynomial(path: Path, z_nm: np.ndarray, widths_px: np.ndarray) -> list[float]:

@@ -18,6 +18,10 @@ from .parts import depths
 LARGEST_DEVIATION = 0.05
 """Fraction of the width above which a formula and a curve are said to differ."""
 
+SPAN_NM = (20.0, 1e5)
+NARROWEST_NM = (10.0, 5000.0)
+"""What depths and widths may be; outside, they are in another unit."""
+
 _STARTS = ((1.0, 0.0, 0.0), (0.6, 0.0, 0.1), (1.6, 0.0, 0.0), (1.0, 0.3, 0.1), (1.0, -0.3, 0.1))
 """Depths of focus in units of the first guess, and coefficients A and B, from which the fit sets out."""
 
@@ -44,6 +48,12 @@ def fit_formula(
     if len(z_nm) < 8 or not np.isfinite(curves).all() or not np.isfinite(z_nm).all() or curves.min() <= 0 or np.ptp(z_nm) <= 0:
         found = f"{len(z_nm)} depths, smallest width {curves.min():.3g} nm" if curves.size else "no depths"
         raise CalibrationError(f"{path}: {found}; expected at least 8 depths with positive widths; correct the calibration")
+    span, narrowest = float(np.ptp(z_nm)), float(curves.min())
+    if not SPAN_NM[0] <= span <= SPAN_NM[1] or not NARROWEST_NM[0] <= narrowest <= NARROWEST_NM[1]:
+        raise CalibrationError(
+            f"{path}: widths from {narrowest:.3g} nm over {span:.3g} nm of depth; expected {NARROWEST_NM[0]:g} to {NARROWEST_NM[1]:g} nm over "
+            f"{SPAN_NM[0]:g} to {SPAN_NM[1]:g} nm: give depths and steps in nm, and the right pixel size"
+        )
     values = _best_fit(z_nm, curves)
     section = AstigmaticSettings(roi_px=15, **{name: float(value) for name, value in values.items()})
     fitted = np.stack(_formula(section, z_nm))
