@@ -270,7 +270,7 @@ class Joint:
                 others = some[some != left_out[:, None]].reshape(len(some), -1)
                 state = _copy(fits)
                 problem = _Problem(self, others, fits.at, light, state, prior, ghost=left_out)
-                found = self._climb(problem, None, 1e-3, 40)
+                found = self._climb(problem, None, 0.03, 15)
                 emitters, lights = problem.split(torch.arange(len(some), device=which.device), found.at)
                 result[row] = problem.agreement(emitters, lights, found.at.shape[1])[0]
         return result

@@ -11,6 +11,7 @@ subtract, find again); Huang et al., Biomedical Optics Express 2 (2011) 1377 (th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from scipy.stats import chi2
@@ -30,6 +31,9 @@ LEVELS = (4.0, 2.0, 1.0, 1.0, 1.0)
 CLOSE = 2.0  # PSF widths within which emitters are suspected to be one
 SURE = 12.0  # photons over their standard deviation from which on a lone emitter is not questioned
 MOST_ROUNDS = 6  # of taking away
+ROUGH: dict[str, Any] = {"tolerance": 0.03, "max_iterations": 15}
+"""How well is fitted while emitters come and go: to a sixth of a standard deviation."""
+
 APART = 0.7  # PSF widths that a new emitter keeps from others: nearer, the residual is more likely a fault of the PSF
 
 
@@ -131,7 +135,7 @@ class Crowd:
                 continue
             prior = _longer(prior, found)
             fresh = torch.cat((torch.zeros_like(fits.converged), torch.ones_like(found.converged)))
-            fits = self.joint.fit(JointFits.concat((fits, found)), prior, fresh=fresh, sweeps=3)
+            fits = self.joint.fit(JointFits.concat((fits, found)), prior, fresh=fresh, sweeps=2, **ROUGH)
         return fits
 
     def _new(self, fits: JointFits, part: tuple[int, int], level: float) -> JointFits:
@@ -215,7 +219,7 @@ class Crowd:
             prior = None if prior is None else Prior(prior.mean[keep], prior.precision[keep])
             fits = fits.select(keep)
             if len(fits) and bool(fresh.any()):
-                fits = self.joint.fit(fits, prior, fresh=fresh, sweeps=2)
+                fits = self.joint.fit(fits, prior, fresh=fresh, sweeps=1, **ROUGH)
         return fits, prior
 
     def _suspects(self, fits: JointFits, cleared: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,9 +239,9 @@ class Crowd:
         return order[first], close
 
     def settled(self, fits: JointFits, prior: Prior | None = None) -> JointFits:
-        """Fit once more, from where they are, those that have not converged; those that do not even so are left out, and noted."""
-        if len(fits) and not bool(fits.converged.all()):
-            fits = self.joint.fit(fits, prior, fresh=~fits.converged, sweeps=2)
+        """Fit all to the end; those that do not converge even so are left out, and noted."""
+        if len(fits):
+            fits = self.joint.fit(fits, prior)
         lost = ~fits.converged
         nothing = torch.full((int(lost.sum()),), float("nan"))
         self._note(fits.frame[lost], fits.at[lost], "not converged", nothing, float("nan"))
