@@ -1,34 +1,24 @@
-"""The analysis stair: a movie in, a table out; streamed in blocks, kept in a journal, resumed where it was interrupted.
-
-The journal is a folder beside the table (``TABLE.parts``) with one small table per finished block. It is joined into the table at the
-end and removed. Memory does not grow with the movie; the table is whole or not there.
-"""
+"""The analysis stair: a movie in, a table out; streamed in blocks, kept in a journal, resumed where it was interrupted."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from . import __version__
+from .blocks import ahead, blocks_of, frames_of
 from .camera import Camera
-from .data import Block, Frames, Localizations, Movie, Provenance
-from .errors import CalibrationError, DenselocError, Interrupted, ModelError, MovieError, OutputError
+from .data import Movie, Provenance
+from .errors import CalibrationError, ModelError, MovieError, OutputError
 from .experiment import Experiment
-from .files import alone, replacing
-from .formats import check_table, open_movie, read_table, table_suffixes, write_table
+from .files import alone
+from .formats import check_table, open_movie, table_suffixes, write_table
 from .formats.psf_files import foreign_notes, read_psf
+from .journal import Journal
 from .machine import choose_device, keep_memory
 from .model_file import Model, find_model
 from .optics import PSFSettings
@@ -40,7 +30,6 @@ BLOCK_PX = 1 << 22  # pixels of a block of frames: some seconds of work, some te
 MAX_BLOCK = 512
 MOST_BLOCK = 16384  # frames that a user may ask for
 LEAST_TILE_PX, MOST_TILE_PX = 16, 4096
-BLOCK_NAME = re.compile(r"\d{10}-\d{10}-\d+")  # start, stop, rows
 
 
 @dataclass(frozen=True)
@@ -172,12 +161,12 @@ def localize(
     provenance = selection.noted(_provenance(movie, whole.frames[1], ready, threshold))
     check_table(out, provenance)
     with alone(out):
-        journal = _Journal(out, provenance, movie, resume)
+        journal = Journal(out, provenance, movie, resume)
         with journal.kept():
             n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, movie.n_planes * movie.field_px[0] * movie.field_px[1])))
             found = journal.rows()
-            for block in _ahead(_blocks(whole, movie, n, localizer.context, journal.next_frame)):
-                table = selection.keep(localizer(_frames(block, movie, ready, chosen), (block.start, block.stop), tile_px))
+            for block in ahead(blocks_of(whole, movie, n, localizer.context, journal.next_frame)):
+                table = selection.keep(localizer(frames_of(block, movie, ready, chosen), (block.start, block.stop), tile_px))
                 journal.add(table, block.start, block.stop)
                 found += len(table)
                 report(Progress(block.stop - movie.frames[0], movie.n_frames, found, time.monotonic() - started))
@@ -237,152 +226,3 @@ def _fingerprint(model: Model) -> str:
     for name, value in sorted(model.localizer.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _frames(block: Block, movie: Movie, ready: Preparation, device: torch.device) -> Frames:
-    """Turn a block of counts into photons on the device."""
-    counts = block.counts
-    if not np.issubdtype(counts.dtype, np.floating) or counts.dtype.itemsize != 4:
-        counts = counts.astype(np.float32)
-    photons = ready.camera.to_photons(torch.from_numpy(np.ascontiguousarray(counts)).to(device))
-    background = None if ready.background is None else torch.from_numpy(ready.background).to(device)
-    variance = ready.camera.noise_variance(movie.shape_px)
-    return Frames(
-        photons,
-        ready.pixel_size_nm,
-        variance=None if bool((variance == variance.flatten()[0]).all()) else variance,  # one number is among the conditions
-        background=background,
-        first_frame=block.first,
-        origin_px=movie.origin_px,
-    )
-
-
-def _blocks(whole: Movie, part: Movie, n: int, context: int, start: int) -> Iterator[Block]:
-    """Walk over the frames of a part from ``start`` on, n at a time, with context frames on both sides, outside of the part as well.
-
-    A frame outside of the part that cannot be read counts as missing.
-    """
-    for begin in range(start, part.frames[1], n):
-        end = min(begin + n, part.frames[1])
-        first, last = max(whole.frames[0], begin - context), min(whole.frames[1], end + context)
-        try:
-            counts = whole.read(first, last)
-        except MovieError:
-            if part.frames[0] <= first and last <= part.frames[1]:
-                raise
-            first, last = max(part.frames[0], first), min(part.frames[1], last)
-            counts = whole.read(first, last)
-        yield Block(counts, first, begin, end)
-
-
-def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
-    """Read the next block while the present one is worked on."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, blocks, None)
-        while (block := coming.result()) is not None:
-            coming = reader.submit(next, blocks, None)
-            yield block
-
-
-def _run_of(note: Path) -> str | None:
-    """Read which run a journal belongs to; None if the note is damaged."""
-    try:
-        return str(json.loads(note.read_text())["run"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_readable(path: Path) -> bool:
-    try:
-        read_table(path)
-    except DenselocError:
-        return False
-    return True
-
-
-class _Journal:
-    """Finished blocks on disk."""
-
-    def __init__(self, out: Path, provenance: Provenance, movie: Movie, resume: bool) -> None:
-        self.folder = out.with_name(out.name + ".parts")
-        told = ("assumed", "warnings")  # words about numbers that stand in the other settings
-        settings = {key: value for key, value in provenance.settings.items() if key not in told}
-        run = asdict(replace(provenance, settings=settings))
-        mark = hashlib.sha256(json.dumps(run, sort_keys=True, default=str).encode()).hexdigest()
-        note = self.folder / "run.json"
-        if self.folder.exists() and not note.exists():
-            raise OutputError(
-                f"{self.folder} is in the way and was not made by this program; move it or choose another name for the table"
-            )
-        if resume and note.exists():
-            if _run_of(note) != mark:
-                raise OutputError(
-                    f"{self.folder} was left by a run with another movie, model or setting; leave out resume (--resume) to begin anew"
-                )
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            try:
-                self.folder.mkdir()
-            except OSError as error:
-                raise OutputError(f"{self.folder}: cannot be made ({error.strerror}); choose another place") from None
-            try:
-                with replacing(note) as temporary:
-                    temporary.write_text(json.dumps({"run": mark}))
-            except OutputError:
-                self.remove()
-                raise
-        self.next_frame = self._keep_whole(*movie.frames)
-
-    def _keep_whole(self, first: int, last: int) -> int:
-        """Keep the blocks that follow one another from the first frame on and can be read; gives the next frame to localize."""
-        files = self._files()
-        for i, path in enumerate(files):
-            start, stop = self._span(path)
-            if start != first or stop > last or not _is_readable(path):
-                for lost in files[i:]:
-                    lost.unlink()
-                break
-            first = stop
-        return first
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Whatever ends the run: leave no empty journal behind, and say of one with finished blocks that it can be used."""
-        try:
-            yield
-        except BaseException as error:
-            if not self._files():
-                self.remove()
-            elif isinstance(error, DenselocError) and not isinstance(error, Interrupted):
-                hint = f"finished blocks are kept in {self.folder.name}; the same call with resume (--resume) goes on from there"
-                raise type(error)(f"{error}\n{hint}") from error
-            raise
-
-    def _files(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("*.parquet") if BLOCK_NAME.fullmatch(path.stem))
-
-    @staticmethod
-    def _span(path: Path) -> tuple[int, int]:
-        start, stop, *_ = path.stem.split("-")
-        return int(start), int(stop)
-
-    def rows(self) -> int:
-        return sum(int(path.stem.split("-")[2]) for path in self._files())
-
-    def add(self, table: Localizations, start: int, stop: int) -> None:
-        write_table(self.folder / f"{start:010d}-{stop:010d}-{len(table)}.parquet", table)
-
-    def parts(self, stop: Callable[[], int]) -> Iterator[Localizations]:
-        for path in self._files():
-            self.heed(stop(), "before the table was written")
-            yield read_table(path)
-        self.heed(stop(), "before the table was written")
-
-    def heed(self, signal: int, where: str) -> None:
-        """End the run if a signal has come."""
-        if signal:
-            hint = f"finished blocks are in {self.folder.name}, the same command with --resume goes on"
-            raise Interrupted(f"stopped {where}; {hint}", 128 + signal)
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)

@@ -47,6 +47,15 @@ class Prior:
     mean: Tensor
     precision: Tensor
 
+    def select(self, keep: Tensor) -> Prior:
+        """Take the rows of a mask or of an index."""
+        return Prior(self.mean[keep], self.precision[keep])
+
+    def lengthened(self, more: JointFits) -> Prior:
+        """Add rows of which nothing is known."""
+        mean = more.at[:, : self.mean.shape[1]].to(self.mean)
+        return Prior(torch.cat((self.mean, mean)), torch.cat((self.precision, torch.zeros_like(mean))))
+
 
 @dataclass(frozen=True)
 class JointFits:

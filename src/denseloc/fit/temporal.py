@@ -13,11 +13,15 @@ Source: ours; the shared position is that of tracking and of DECODE's temporal c
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
+
+from .joint import JointFits, Prior
 
 STAYS_ON = 0.3
 """Chance that a molecule seen in one frame is seen in a given one of the next two."""
@@ -28,6 +32,7 @@ GAP = 2
 CHAIN = 8
 """Links that are followed to each side."""
 
+VAGUE = (1.0, 1.0, 300.0)  # standard deviations, px and nm, of what nothing else is known of
 LEAST = 0.1  # probability of a link that is looked at
 FAITH = 0.05  # product of the links at which a chain ends
 FAR = 5.0  # standard deviations at which partners are looked for
@@ -41,14 +46,12 @@ class Evidence:
     """What frames tell of positions: Gaussian, as information ``A`` and ``A x``.
 
     Args:
-        frame: (n,) number of the frame.
         own: (n, k, k) information of the frame alone.
         own_at: (n, k) that times the position it speaks for.
         prior: (n, k, k) information that came from elsewhere (a network that sees several frames).
         prior_at: (n, k) that times its position.
     """
 
-    frame: np.ndarray
     own: np.ndarray
     own_at: np.ndarray
     prior: np.ndarray
@@ -58,9 +61,37 @@ class Evidence:
         """Give where all of it together points, (n, k)."""
         return solve(self.own + self.prior, self.own_at + self.prior_at)
 
-    def select(self, keep: np.ndarray) -> Evidence:
-        """Take rows."""
-        return Evidence(**{name: values[keep] for name, values in vars(self).items()})
+    @staticmethod
+    def concat(parts: Sequence[Mapping[str, np.ndarray]]) -> Evidence:
+        """Join parts, each the arrays of one."""
+        return Evidence(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+    @classmethod
+    def of(cls, fits: JointFits, prior: Prior | None, origin_px: tuple[int, int]) -> Evidence:
+        """Take apart what fits say: the frame's share is what the prior does not account for. Fits that have not converged tell nothing.
+
+        Args:
+            fits: of n emitters.
+            prior: that of the fits.
+            origin_px: (row, column) of the frames' first pixel in the field; positions are those of the field.
+        """
+        k = fits.at.shape[1] - 1
+        shift = np.array([origin_px[1], origin_px[0], 0.0][:k])
+        good = (fits.converged & torch.isfinite(fits.covariance).all(2).all(1)).cpu().numpy()
+        at = fits.at[:, :k].cpu().numpy()
+        precision, mean = np.zeros_like(at), at
+        if prior is not None:
+            precision, mean = prior.precision.cpu().numpy(), prior.mean.cpu().numpy()
+        vague = ~good[:, None] & (precision <= 0)
+        precision = np.where(vague, np.array(VAGUE[:k]) ** -2.0, precision)
+        covariance = np.where(good[:, None, None], fits.covariance[:, :k, :k].cpu().numpy(), np.eye(k))
+        known = precision[:, :, None] * np.eye(k)
+        own = np.linalg.inv(covariance) - known
+        values, vectors = np.linalg.eigh((own + own.swapaxes(1, 2)) / 2)
+        own = np.einsum("nij,nj,nkj->nik", vectors, values.clip(min=0) * good[:, None], vectors)
+        total = np.einsum("nij,nj->ni", own + known, at + shift)
+        prior_at = precision * (mean + shift)
+        return cls(own, np.where(good[:, None], total - prior_at, 0.0), known, prior_at)
 
 
 @dataclass(frozen=True)
@@ -83,43 +114,53 @@ def solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
     return np.linalg.solve(matrix, vector[..., None])[..., 0]
 
 
-def density(frame: np.ndarray, position: np.ndarray, n_frames: int) -> np.ndarray:
-    """Give how many localizations a frame has around each of them, per unit of area (or volume).
+class DensityMap:
+    """How many localizations a frame has around a place, per px^2, or px^2 nm where they have a depth.
 
     Args:
-        frame: (n,) not used but for its length.
-        position: (n, k) x, y in px and, with k = 3, depth in nm.
+        position: (n, 2 or 3) x, y in px, [depth in nm] of all localizations.
         n_frames: frames in which they were found.
     """
-    n, k = position.shape
-    if n == 0:
-        return np.zeros(0)
-    cell = np.array([CELL_PX, CELL_PX, CELL_NM][:k])
-    index = np.floor((position - position.min(0)) / cell).astype(np.int64)
-    counts = np.zeros(index.max(0) + 1, np.float32)
-    np.add.at(counts, tuple(index.T), 1.0)
-    around = gaussian_filter(counts, SMOOTH, mode="constant")
-    mean = n / counts.size
-    return (around[tuple(index.T)] + FIELDS_SHARE * mean) / (n_frames * cell.prod())
+
+    def __init__(self, position: np.ndarray, n_frames: int) -> None:
+        self.cell = np.array([CELL_PX, CELL_PX, CELL_NM][: position.shape[1]])
+        self.origin = position.min(0)
+        index = self._index(position)
+        counts = np.zeros(index.max(0) + 1, np.float32)
+        np.add.at(counts, tuple(index.T), 1.0)
+        around = gaussian_filter(counts, SMOOTH, mode="constant") + FIELDS_SHARE * len(position) / counts.size
+        self.values = around / (max(1, n_frames) * self.cell.prod())
+
+    def _index(self, position: np.ndarray) -> np.ndarray:
+        return np.floor((position - self.origin) / self.cell).astype(np.int64)
+
+    def at(self, position: np.ndarray) -> np.ndarray:
+        """Give the density at places (n, k); outside of the map that at its border."""
+        index = self._index(position).clip(0, np.array(self.values.shape) - 1)
+        return self.values[tuple(index.T)].astype(np.float64)
 
 
-def link(frame: np.ndarray, position: np.ndarray, covariance: np.ndarray, rho: np.ndarray) -> Links:
+def link_radius(sigma_px: np.ndarray) -> float:
+    """Give the distance in px within which partners are sought, from lateral standard deviations (n,)."""
+    return FAR * float(np.sqrt(2) * np.quantile(sigma_px, 0.9))
+
+
+def link(frame: np.ndarray, position: np.ndarray, covariance: np.ndarray, rho: np.ndarray, radius_px: float) -> Links:
     """Find the same molecules in later frames: partners that are each other's best, the nearest frame first.
 
     Args:
         frame: (n,) numbers of the frames.
         position: (n, k) x, y in px, [depth in nm].
         covariance: (n, k, k) of the positions.
-        rho: (n,) densities, as `density` gives them.
+        rho: (n,) densities, as `DensityMap` gives them.
+        radius_px: distance within which partners are sought.
     """
     n = len(frame)
     links = Links(np.full(n, -1), np.full(n, -1), np.zeros(n), np.zeros(n))
     if n == 0:
         return links
-    lateral = np.sqrt(np.trace(covariance[:, :2, :2], axis1=1, axis2=2) / 2)
-    radius = FAR * np.sqrt(2) * float(np.quantile(lateral, 0.9))
     for gap in range(1, GAP + 1):
-        one, other = _candidates(frame, position, radius, gap, links)
+        one, other = _candidates(frame, position, radius_px, gap, links)
         if len(one) == 0:
             continue
         p = _probability(position, covariance, rho, one, other, n)

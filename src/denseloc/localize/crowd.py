@@ -133,7 +133,7 @@ class Crowd:
                 break
             if len(found) == 0:
                 continue
-            prior = _longer(prior, found)
+            prior = None if prior is None else prior.lengthened(found)
             fresh = torch.cat((torch.zeros_like(fits.converged), torch.ones_like(found.converged)))
             fits = self.joint.fit(JointFits.concat((fits, found)), prior, fresh=fresh, sweeps=2, **ROUGH)
         return fits
@@ -193,8 +193,9 @@ class Crowd:
         good[near] = False
         return good
 
-    def prune(self, fits: JointFits, prior: Prior | None = None) -> tuple[JointFits, Prior | None]:
-        """Take away emitters that the likelihood does not pay for, one of a group at a time."""
+    def prune(self, fits: JointFits, prior: Prior | None = None) -> tuple[JointFits, Tensor]:
+        """Take away emitters that the likelihood does not pay for, one of a group at a time; gives the rest, and which rows they were."""
+        row = torch.arange(len(fits), device=fits.at.device)
         settings = self.settings
         dof = self.joint.n_coordinates + 1
         threshold = float(chi2.isf(settings.false_positive_rate, dof))
@@ -216,11 +217,11 @@ class Crowd:
             hit[fits.group[asked[gone]]] = True
             fresh = hit[fits.group][keep]
             cleared = cleared[keep] & ~fresh
-            prior = None if prior is None else Prior(prior.mean[keep], prior.precision[keep])
-            fits = fits.select(keep)
+            prior = None if prior is None else prior.select(keep)
+            fits, row = fits.select(keep), row[keep]
             if len(fits) and bool(fresh.any()):
                 fits = self.joint.fit(fits, prior, fresh=fresh, sweeps=1, **ROUGH)
-        return fits, prior
+        return fits, row
 
     def _suspects(self, fits: JointFits, cleared: Tensor) -> tuple[Tensor, Tensor]:
         """Give the least certain emitter of each group that may not be one, and which emitters have another one close by."""
@@ -251,11 +252,3 @@ class Crowd:
         places = (at[:, :2] + 0.5 + self.joint.origin) * self.joint.pixel
         rows = zip((frame + self.frames.first_frame).tolist(), places.tolist(), statistic.tolist(), strict=True)
         self.decisions += [Decision(number, x, y, what, value, threshold) for number, (x, y), value in rows]
-
-
-def _longer(prior: Prior | None, more: JointFits) -> Prior | None:
-    """Lengthen a prior by rows of which nothing is known."""
-    if prior is None:
-        return None
-    mean = more.at[:, : prior.mean.shape[1]].to(prior.mean)
-    return Prior(torch.cat((prior.mean, mean)), torch.cat((prior.precision, torch.zeros_like(mean))))

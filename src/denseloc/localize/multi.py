@@ -103,7 +103,10 @@ class Multi(Localizer):
         crowd = self.crowd(frames)
         fits = crowd.grow(crowd.none(), (start - first, stop - first))
         fits, _ = crowd.prune(fits)
-        return to_localizations(crowd.settled(fits), crowd)
+        fits = crowd.settled(fits)
+        h, w = crowd.joint.shape_px
+        x, y = fits.at[:, 0], fits.at[:, 1]
+        return to_localizations(fits.select((x >= -0.5) & (x <= w - 0.5) & (y >= -0.5) & (y <= h - 0.5)), crowd).sort()
 
     def crowd(self, frames: Frames) -> Crowd:
         """Set up the search in frames."""
@@ -146,7 +149,7 @@ def crowd_settings(psf: PSF, z_range_nm: tuple[float, float], depth: bool, windo
 
 
 def to_localizations(fits: JointFits, crowd: Crowd) -> Localizations:
-    """Give fits as a table, positions in the field."""
+    """Give fits as a table, row by row, positions in the field."""
     joint = crowd.joint
     sigma = fits.covariance.diagonal(dim1=1, dim2=2).sqrt()
     pixel, units = joint.pixel, torch.ones_like(sigma)
@@ -162,7 +165,4 @@ def to_localizations(fits: JointFits, crowd: Crowd) -> Localizations:
     columns["photons"], columns["sigma_photons"] = fits.at[:, -1], sigma[:, -1]
     columns["background"] = fits.background.mean(1)
     columns["log_likelihood"], columns["p_value"] = fits.log_likelihood, fits.p_value
-    h, w = joint.shape_px
-    inside = (fits.at[:, 0] >= -0.5) & (fits.at[:, 0] <= w - 0.5) & (fits.at[:, 1] >= -0.5) & (fits.at[:, 1] <= h - 0.5)
-    arrays = {name: values[inside].cpu().numpy().astype(np.float64) for name, values in columns.items()}
-    return Localizations(arrays).sort()
+    return Localizations({name: values.cpu().numpy().astype(np.float64) for name, values in columns.items()})

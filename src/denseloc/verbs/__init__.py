@@ -7,6 +7,7 @@ from .demonstration import Demo, demo
 from .inspection import Inspection, inspect
 from .picture import render
 from .planning import Plan, plan
+from .refinement import Refinement, refine
 from .reporting import Report, report
 from .simulation import Simulation, simulate
 
@@ -16,6 +17,7 @@ __all__ = [
     "Demo",
     "Inspection",
     "Plan",
+    "Refinement",
     "Report",
     "Simulation",
     "calibrate",
@@ -24,6 +26,7 @@ __all__ = [
     "evaluate",
     "inspect",
     "plan",
+    "refine",
     "render",
     "report",
     "simulate",

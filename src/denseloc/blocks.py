@@ -1,0 +1,58 @@
+"""Blocks of a movie: read one ahead, with context on both sides, and turned into photons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from .data import Block, Frames, Movie
+from .errors import MovieError
+from .preparation import Preparation
+
+
+def frames_of(block: Block, movie: Movie, ready: Preparation, device: torch.device) -> Frames:
+    """Turn a block of counts into photons on the device."""
+    counts = block.counts
+    if not np.issubdtype(counts.dtype, np.floating) or counts.dtype.itemsize != 4:
+        counts = counts.astype(np.float32)
+    photons = ready.camera.to_photons(torch.from_numpy(np.ascontiguousarray(counts)).to(device))
+    background = None if ready.background is None else torch.from_numpy(ready.background).to(device)
+    variance = ready.camera.noise_variance(movie.shape_px)
+    return Frames(
+        photons,
+        ready.pixel_size_nm,
+        variance=None if bool((variance == variance.flatten()[0]).all()) else variance,  # one number is among the conditions
+        background=background,
+        first_frame=block.first,
+        origin_px=movie.origin_px,
+    )
+
+
+def blocks_of(whole: Movie, part: Movie, n: int, context: int, start: int) -> Iterator[Block]:
+    """Walk over the frames of a part from ``start`` on, n at a time, with context frames on both sides, outside of the part as well.
+
+    A frame outside of the part that cannot be read counts as missing.
+    """
+    for begin in range(start, part.frames[1], n):
+        end = min(begin + n, part.frames[1])
+        first, last = max(whole.frames[0], begin - context), min(whole.frames[1], end + context)
+        try:
+            counts = whole.read(first, last)
+        except MovieError:
+            if part.frames[0] <= first and last <= part.frames[1]:
+                raise
+            first, last = max(part.frames[0], first), min(part.frames[1], last)
+            counts = whole.read(first, last)
+        yield Block(counts, first, begin, end)
+
+
+def ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Read the next block while the present one is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, blocks, None)
+            yield block

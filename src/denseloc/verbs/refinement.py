@@ -1,0 +1,407 @@
+"""Refine a table: every localization of any method begins a maximum-likelihood fit with the measured PSF.
+
+Where the table knows the precision of its positions, they are a prior: a network that has seen the neighbouring frames too can know more than the
+frame alone tells, and what it knows is kept. Where molecules are seen in several frames, these share what they tell (`fit.temporal`).
+
+Source: Mueller et al. 2019 (a network finds and starts, maximum likelihood with several emitters refines); the prior and the sharing are ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..blocks import ahead, blocks_of, frames_of
+from ..camera import Camera
+from ..data import Frames, Localizations, Movie, Provenance
+from ..errors import DenselocError, OutputError, TableError
+from ..experiment import Experiment
+from ..files import alone
+from ..fit.joint import JointFits, Prior
+from ..fit.temporal import CHAIN, GAP, DensityMap, Evidence, link, link_radius, share
+from ..formats import check_table, open_movie, read_table, table_suffixes, write_table
+from ..formats.psf_files import read_psf
+from ..journal import Journal
+from ..localize import Multi
+from ..localize.crowd import Crowd, Decision
+from ..localize.multi import to_localizations
+from ..machine import choose_device, keep_memory
+from ..optics import PSFSettings
+from ..pipeline import BLOCK_PX, MAX_BLOCK, Progress
+from ..preparation import Preparation, prepare, serves_many
+
+ADDED_FROM = 7.0
+"""Significance of the residual from which on an emitter is added to those of a table."""
+
+SIGMA_NM = (1.0, 2000.0)  # standard deviations of a table that are believed
+OUTSIDE_PX = 2.0  # positions this far outside of the field are those of another movie
+FOREIGN = 0.2  # share of rows that may be outside
+USUAL_SIGMA_PX = 0.3  # where a table does not tell its precision
+HALO = CHAIN * GAP + GAP  # frames on each side that can tell of a position
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What a refinement left behind.
+
+    Args:
+        table: the file.
+        rows: localizations.
+        refined: how many of them the fit has moved; the others keep their first values.
+        linked: how many share their position with another frame.
+        decisions: emitters added and removed, and why.
+        seconds: time of this session.
+        lines: what was assumed.
+        warnings: what the user should know.
+        provenance: what the table says of itself.
+    """
+
+    table: Path
+    rows: int
+    refined: int
+    linked: int
+    decisions: list[Decision]
+    seconds: float
+    lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    provenance: Provenance = field(default_factory=Provenance)
+
+
+def refine(
+    table: Localizations | Path | str,
+    movie: Movie | Path | str,
+    out: Path | str,
+    *,
+    psf: PSFSettings | Path | str | None = None,
+    pixel_size_nm: float | tuple[float, float] | None = None,
+    camera: Camera | None = None,
+    planes: int | None = None,
+    prior: bool = True,
+    share_positions: bool = True,
+    add: bool = False,
+    remove: bool = False,
+    sloped_background: bool = False,
+    block_frames: int | None = None,
+    device: str | None = None,
+    resume: bool = False,
+    allow_truncated: bool = False,
+    prepared: Callable[[Preparation], None] = lambda _: None,
+    report: Callable[[Progress], None] = lambda _: None,
+    stop: Callable[[], int] = lambda: 0,
+) -> Refinement:
+    """Refine the localizations of a table with the movie they came from, and write a new table.
+
+    Args:
+        table: localizations of any method, or their file; it is read whole.
+        movie: the movie, or its file or folder.
+        out: table to write (.parquet, .csv, .hdf5); not the table itself.
+        psf: a PSF or its file; None takes that of the table's model, or a Gaussian of the measured width where the model serves many microscopes.
+        pixel_size_nm: camera pixel in the sample, one number or (y, x); None takes what table or movie say.
+        camera: turns counts into photons; None takes what the table says of its own, or estimates it.
+        planes: focal planes of a frame, where they follow one another as images of the file.
+        prior: take the positions of the table and their sigmas as known beforehand; without it each frame alone decides.
+        share_positions: let the frames in which a molecule is seen share its position.
+        add: look for emitters that the table has missed.
+        remove: take away emitters that the likelihood does not pay for.
+        sloped_background: let the background around a group of emitters slope.
+        block_frames: frames read and kept at once. Does not change the result.
+        device: "cpu", "cuda", ...; the best one there is if None.
+        resume: go on with the blocks that an interrupted run has left.
+        allow_truncated: use the whole frames of a movie file that breaks off.
+        prepared: told, before the first block, what was measured and assumed.
+        report: told after each block how it goes.
+        stop: asked after each block; a signal number ends the run and keeps the finished blocks.
+
+    Raises:
+        TableError: the table is empty or is not of this movie.
+        DenselocError: one line that says what was found, what was expected and what to do.
+        Interrupted: ``stop`` asked for it.
+    """
+    started = time.monotonic()
+    out = Path(out)
+    rows = _rows(table, out)
+    check_table(out)
+    whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
+    whole = whole if planes is None else whole.with_planes(planes)
+    told = rows.provenance
+    size = pixel_size_nm or told.pixel_size_nm or whole.pixel_size_nm
+    notes: list[str] = []
+    document = _document(told)
+    if isinstance(psf, (str, Path)):
+        psf, record = read_psf(psf, pixel_size_nm=size)
+        notes = [f"note: {line}" for line in record.get("notes", ())]
+    elif psf is None and document is not None and not serves_many(document):
+        psf = document.psf
+    keep_memory()
+    chosen = choose_device(device)
+    ready = prepare(whole, None, size, camera or _camera(told, document, whole), "multi", chosen, psf)
+    ready = replace(ready, lines=[*ready.lines, *notes])
+    _check_origin(rows, whole, ready)
+    prepared(ready)
+    localizer = ready.model.localizer
+    assert isinstance(localizer, Multi)
+    localizer.conditions = ready.conditions
+    localizer.settings = localizer.settings.model_copy(update={"significance": ADDED_FROM, "sloped_background": sloped_background})
+    ready.camera.to(chosen)
+    wanted = {"prior": prior, "share_positions": share_positions, "add": add, "remove": remove, "sloped_background": sloped_background}
+    provenance = _provenance(told, whole, ready, wanted)
+    work = _Work(localizer, rows, ready, **wanted)
+    decisions: list[Decision] = []
+    with alone(out):
+        journal = Journal(out, provenance, whole, resume)
+        with journal.kept():
+            n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, whole.n_planes * whole.field_px[0] * whole.field_px[1])))
+            found = journal.rows()
+            for block in ahead(blocks_of(whole, whole, n, 0, journal.next_frame)):
+                part, beside, why = work.fit(frames_of(block, whole, ready, chosen), (block.start, block.stop))
+                journal.add(part, block.start, block.stop, beside)
+                decisions += why
+                found += len(part)
+                report(Progress(block.stop - whole.frames[0], whole.n_frames, found, time.monotonic() - started))
+                journal.heed(stop(), f"after frame {block.stop - 1} of {whole.frames[1] - 1}")
+            counts = {"refined": 0, "linked": 0}
+            written = write_table(out, work.joined(journal, stop, counts), provenance)
+        journal.remove()
+    return Refinement(
+        out, written, counts["refined"], counts["linked"], decisions, time.monotonic() - started, ready.lines, ready.warnings, provenance
+    )
+
+
+def _rows(table: Localizations | Path | str, out: Path) -> Localizations:
+    """Read the table, in the order of its frames."""
+    if out.suffix.lower() not in table_suffixes():
+        raise OutputError(f"table {out.name}: the suffix '{out.suffix}' names no table format; known: {', '.join(table_suffixes())}")
+    if not isinstance(table, Localizations):
+        if Path(table).resolve() == out.resolve():
+            raise TableError(f"{out} is the table itself; give another name")
+        table = read_table(table)
+    if len(table) == 0:
+        raise TableError("the table has no rows, so that there is nothing to refine; localize the movie first")
+    good = np.isfinite(table.x_nm) & np.isfinite(table.y_nm)
+    return table.select(good).sort()
+
+
+def _document(told: Provenance) -> Experiment | None:
+    """Give the document of the model that made a table."""
+    if told.experiment is None:
+        return None
+    try:
+        return Experiment.from_json(dict(told.experiment))
+    except DenselocError:
+        return None
+
+
+def _camera(told: Provenance, document: Experiment | None, movie: Movie) -> Camera | None:
+    """Give the camera of the document that made a table, if that is of one microscope."""
+    if document is None or serves_many(document) or document.camera.kind == "various":
+        return None
+    return document.build_camera()
+
+
+def _check_origin(rows: Localizations, movie: Movie, ready: Preparation) -> None:
+    """Refuse a table that cannot be of this movie."""
+    first, last = movie.frames
+    frames = rows.frame
+    if int(frames.max()) >= last or int(frames.min()) < first:
+        raise TableError(
+            f"the table has frames {int(frames.min())} to {int(frames.max())}, the movie has {first} to {last - 1}; "
+            "give the movie that the table was made from"
+        )
+    (h, w), (y0, x0) = movie.shape_px, movie.origin_px
+    x, y = rows.x_nm / ready.pixel_size_nm[1] - x0, rows.y_nm / ready.pixel_size_nm[0] - y0
+    outside = (x < -OUTSIDE_PX) | (y < -OUTSIDE_PX) | (x > w + OUTSIDE_PX) | (y > h + OUTSIDE_PX)
+    if outside.mean() > FOREIGN:
+        raise TableError(
+            f"{outside.mean():.0%} of the table's positions lie outside of the movie's {h} x {w} pixels of {ready.pixel_size_nm[1]:g} nm; "
+            "give the movie that the table was made from, and its pixel size"
+        )
+
+
+def _provenance(told: Provenance, movie: Movie, ready: Preparation, wanted: dict[str, bool]) -> Provenance:
+    psf = ready.model.experiment.psf if ready.model.experiment.localizer.psf is not None else None
+    settings: dict[str, Any] = {
+        **told.settings,
+        "refined": {
+            "denseloc": __version__,
+            **wanted,
+            "psf": None if psf is None else psf.model_dump(mode="json", exclude={"residual_maps", "coefficients"}),
+            "camera": ready.camera_json,
+            "conditions": asdict(ready.conditions),
+            "assumed": ready.lines,
+        },
+    }
+    return replace(
+        told,
+        pixel_size_nm=ready.pixel_size_nm,
+        shape_px=movie.field_px,
+        n_frames=movie.frames[1],
+        movie=str(movie.path or movie.name),
+        method=f"{told.method or 'table'}, refined",
+        settings=settings,
+    )
+
+
+class _Work:
+    """The fits of one run."""
+
+    def __init__(
+        self,
+        localizer: Multi,
+        rows: Localizations,
+        ready: Preparation,
+        *,
+        prior: bool,
+        share_positions: bool,
+        add: bool,
+        remove: bool,
+        sloped_background: bool,
+    ) -> None:
+        self.localizer, self.rows, self.ready = localizer, rows, ready
+        self.prior, self.share, self.add, self.remove = prior and "sigma_x_nm" in rows, share_positions, add, remove
+        self.kept = [name for name in rows.columns if name in ("probability", "molecule", "channel")]
+
+    def fit(self, frames: Frames, part: tuple[int, int]) -> tuple[Localizations, dict[str, np.ndarray], list[Decision]]:
+        """Fit the rows of a block; gives them, what each frame alone tells of them, and what was added and removed."""
+        low, high = np.searchsorted(self.rows.frame, part)
+        rows = self.rows.select(np.arange(low, high))
+        crowd = self.localizer.crowd(frames)
+        begin, prior = self._begin(rows, crowd)
+        number = torch.arange(len(rows))
+        fits = crowd.joint.fit(begin, prior)
+        if self.add:
+            grown = crowd.grow(fits, (0, len(frames.photons)), prior)
+            number = torch.cat((number, torch.full((len(grown) - len(fits),), -1)))
+            prior = None if prior is None else prior.lengthened(grown.select(number < 0))
+            fits = crowd.joint.fit(grown, prior)
+        if self.remove:
+            fits, left = crowd.prune(fits, prior)
+            number, prior = number[left], None if prior is None else prior.select(left)
+            fits = crowd.joint.fit(fits, prior) if len(fits) else fits
+        order = torch.from_numpy(np.lexsort((fits.at[:, 0].cpu().numpy(), fits.at[:, 1].cpu().numpy(), fits.frame.cpu().numpy())))
+        fits, number, prior = fits.select(order), number[order], None if prior is None else prior.select(order)
+        evidence = Evidence.of(fits, prior, frames.origin_px)
+        return self._table(fits, crowd, rows, number), dict(vars(evidence)), crowd.decisions
+
+    def _begin(self, rows: Localizations, crowd: Crowd) -> tuple[JointFits, Prior | None]:
+        """Turn rows into places where fits begin, and what is known of them."""
+        joint = crowd.joint
+        y0, x0 = crowd.frames.origin_px
+        pixel = self.ready.pixel_size_nm
+        columns = [rows.x_nm / pixel[1] - 0.5 - x0, rows.y_nm / pixel[0] - 0.5 - y0]
+        sigma = [rows.columns.get(f"sigma_{axis}_nm", np.full(len(rows), SIGMA_NM[1])) for axis in "xy"]
+        sigma = [np.clip(np.nan_to_num(s, nan=SIGMA_NM[1]), *SIGMA_NM) / p for s, p in zip(sigma, pixel[::-1], strict=True)]
+        if joint.n_coordinates == 3:
+            z = rows.z_nm if rows.is_3d else np.zeros(len(rows))
+            unknown = np.full(len(rows), SIGMA_NM[1] if rows.is_3d else 0.5 * np.ptp(crowd.settings.z_range_nm))
+            columns.append(np.clip(np.nan_to_num(z), *crowd.settings.z_range_nm))
+            sigma.append(np.clip(np.nan_to_num(rows.columns.get("sigma_z_nm", unknown), nan=SIGMA_NM[1]), *SIGMA_NM))
+        photons = rows.columns.get("photons", np.full(len(rows), self.localizer.scales.photon_unit))
+        columns.append(np.clip(np.nan_to_num(photons, nan=1.0), 20.0, None))
+        at = torch.from_numpy(np.stack(columns, 1).astype(np.float64))
+        level = rows.columns.get("background", np.full(len(rows), self.ready.conditions.background))
+        level = np.clip(np.nan_to_num(level, nan=self.ready.conditions.background), 0.01, None)
+        background = torch.from_numpy(level.astype(np.float64))[:, None].expand(-1, joint.psf.planes)
+        frame = torch.from_numpy(rows.frame - crowd.frames.first_frame)
+        device = crowd.frames.photons.device
+        begin = JointFits.beginning(frame.to(device), at.to(device), background.to(device))
+        known = torch.from_numpy(np.stack(sigma, 1).astype(np.float64)).to(device)
+        return begin, Prior(begin.at[:, :-1].clone(), known**-2) if self.prior else None
+
+    def _table(self, fits: JointFits, crowd: Crowd, rows: Localizations, number: torch.Tensor) -> Localizations:
+        """Give fits as a table beside the first values; those that have not converged keep theirs."""
+        made = to_localizations(fits, crowd)
+        index = number.numpy()
+        known = index >= 0
+        converged = fits.converged.numpy()
+        columns: dict[str, np.ndarray] = dict(made.columns)
+        source = rows.columns
+        if not self.rows.is_3d:  # depth was free, but a PSF that was not made to tell it tells it badly
+            columns = {name: values for name, values in columns.items() if "z_nm" not in name}
+        for name in ("x_nm", "y_nm", "z_nm", "photons"):
+            if name in columns:
+                columns[f"first_{name}"] = _taken(source.get(name), index, known)
+        for name in self.kept:
+            columns[name] = _taken(source[name], index, known)
+        for name in ("x_nm", "y_nm", "z_nm", "photons", "background", *(c for c in columns if c.startswith("sigma_"))):
+            if name in columns and name in source:
+                columns[name] = np.where(converged | ~known, columns[name], _taken(source[name], index, known))
+        columns["is_refined"] = converged.astype(np.int64)
+        return Localizations(columns)
+
+    def joined(self, journal: Journal, stop: Callable[[], int], counts: dict[str, int]) -> Iterator[Localizations]:
+        """Give the finished blocks, with shared positions; counts what was moved."""
+        if not self.share:
+            for table in journal.parts(stop):
+                counts["refined"] += int(table.is_refined.sum())
+                yield table
+            return
+        k = 3 if self.rows.is_3d else 2
+        density, radius = self._surroundings(k)
+        for before, (table, arrays), after in _with_halo(journal, stop):
+            near = (*before, (table, arrays), *after)
+            evidence = Evidence.concat([beside for _, beside in near])
+            frame = np.concatenate([one.frame for one, _ in near])
+            start = sum(len(one) for one, _ in before)
+            rows = slice(start, start + len(table))
+            position, covariance = evidence.position()[:, :k], np.linalg.inv(evidence.own + evidence.prior)[:, :k, :k]
+            links = link(frame, position, covariance, density.at(position), radius)
+            place, spread = share(evidence, links)
+            linked = (links.after[rows] >= 0) | (links.before[rows] >= 0)
+            counts["refined"] += int(table.is_refined.sum())
+            counts["linked"] += int(linked.sum())
+            yield self._moved(table, place[rows, :k], spread[rows], linked | (table.is_refined == 1))
+
+    def _surroundings(self, k: int) -> tuple[DensityMap, float]:
+        """Give the map of densities of all rows, and the distance within which the same molecules are sought."""
+        pixel = self.ready.pixel_size_nm
+        places = [self.rows.x_nm / pixel[1] - 0.5, self.rows.y_nm / pixel[0] - 0.5]
+        places += [np.nan_to_num(self.rows.z_nm)] if k == 3 else []
+        sigma = self.rows.columns.get("sigma_x_nm")
+        usual = np.full(1, USUAL_SIGMA_PX) if sigma is None else np.clip(np.nan_to_num(sigma, nan=50.0) / pixel[1], 0.05, 2.0)
+        return DensityMap(np.stack(places, 1), int(np.ptp(self.rows.frame)) + 1), link_radius(usual)
+
+    def _moved(self, table: Localizations, place: np.ndarray, spread: np.ndarray, moved: np.ndarray) -> Localizations:
+        """Put shared positions (n, k), in px and nm, and their covariances into a table."""
+        pixel, names = self.ready.pixel_size_nm, ("x_nm", "y_nm", "z_nm")
+        scale, shift = (pixel[1], pixel[0], 1.0), (0.5, 0.5, 0.0)
+        columns: dict[str, np.ndarray] = {}
+        for k in range(place.shape[1]):
+            value = (place[:, k] + shift[k]) * scale[k]
+            columns[names[k]] = np.where(moved, value, table.columns[names[k]])
+            sigma = np.sqrt(spread[:, k, k]) * scale[k]
+            columns[f"sigma_{names[k]}"] = np.where(moved, sigma, table.columns[f"sigma_{names[k]}"])
+        return table.with_columns(**columns).sort()
+
+
+def _with_halo(journal: Journal, stop: Callable[[], int]) -> Iterator[tuple[list[_Part], _Part, list[_Part]]]:
+    """Give each finished block with those before and after it that reach over the frames which can tell of its positions."""
+    held: list[_Part] = []
+    spans = journal.spans()
+    done = 0
+    for part in journal.parts_beside(stop):
+        held.append(part)
+        while done < len(spans) and (len(held) == len(spans) or spans[len(held) - 1][1] >= spans[done][1] + HALO):
+            first = next(i for i in range(done + 1) if i == done or spans[i][1] > spans[done][0] - HALO)
+            last = next((i for i in range(done + 1, len(held)) if spans[i][0] >= spans[done][1] + HALO), len(held))
+            yield held[first:done], held[done], held[done + 1 : last]
+            for old in range(first):
+                held[old] = (Localizations.empty(), {})  # no longer needed
+            done += 1
+
+
+_Part = tuple[Localizations, dict[str, np.ndarray]]
+
+
+def _taken(values: np.ndarray | None, index: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Take rows of a column; where there is none, NaN, or -1 among whole numbers."""
+    if values is None or len(values) == 0:
+        return np.full(len(index), np.nan)
+    nothing = -1 if values.dtype.kind == "i" else np.nan
+    return np.where(known, values[np.where(known, index, 0)], nothing)
