@@ -2,6 +2,7 @@
 
 from ..description import Shelf
 from .base import Batch, InputConditions, Localizer, LocalizerSettings, Scales, TrainableLocalizer
+from .correction import Correction
 from .decode import Decode, DecodeSettings
 from .single import Single, SingleSettings
 
@@ -10,6 +11,7 @@ LOCALIZERS: Shelf[LocalizerSettings] = Shelf("localizer", DecodeSettings, Single
 __all__ = [
     "LOCALIZERS",
     "Batch",
+    "Correction",
     "Decode",
     "DecodeSettings",
     "InputConditions",
