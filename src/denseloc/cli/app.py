@@ -38,6 +38,7 @@ COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (conversion.convert, conversion.CONVERT_EXAMPLES),
     (design.simulate, design.SIMULATE_EXAMPLES),
     (design.train, design.TRAIN_EXAMPLES),
+    (design.recalibrate, design.RECALIBRATE_EXAMPLES),
     (calibration.calibrate, calibration.CALIBRATE_EXAMPLES),
     (inspection.inspect, inspection.INSPECT_EXAMPLES),
     (planning.plan, planning.PLAN_EXAMPLES),

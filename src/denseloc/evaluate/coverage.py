@@ -28,6 +28,8 @@ NEIGHBOUR_NM = (0.0, 150.0, 300.0, 600.0, 1200.0, math.inf)
 PHOTON_BINS = 4
 PROBABILITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 MAD_TO_SD = 1.4826
+LEAST_SAID = 100
+"""Fewer pairs are not worth words: shares would be off by five percent by chance."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +169,8 @@ def read_pulls(values: Any) -> dict[str, Pulls]:
 
 def in_words(pulls: Mapping[str, Pulls]) -> str:
     """Say coverage in one line: ``x 69 and 93 %, y 68 and 93 % of errors within one and two sigma (68 and 95 % if right)``."""
-    parts = [
-        f"{name.removesuffix('_nm')} {100 * one.within(1.0):.0f} and {100 * one.within(2.0):.0f} %"
-        for name, one in pulls.items()
-        if one.n
-    ]
+    said = {name.removesuffix("_nm"): one for name, one in pulls.items() if one.n >= LEAST_SAID}
+    parts = [f"{name} {100 * one.within(1.0):.0f} and {100 * one.within(2.0):.0f} %" for name, one in said.items()]
     ideal = " and ".join(f"{100 * NOMINAL[LEVELS.index(k)]:.0f}" for k in (1.0, 2.0))
     return f"{', '.join(parts)} of errors within one and two sigma ({ideal} % if right)" if parts else "not measured"
 

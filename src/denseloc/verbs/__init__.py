@@ -7,6 +7,7 @@ from .demonstration import Demo, demo
 from .inspection import Inspection, inspect
 from .picture import render
 from .planning import Plan, plan
+from .recalibration import Recalibrated, recalibrate
 from .reporting import Report, report
 from .simulation import Simulation, simulate
 
@@ -16,6 +17,7 @@ __all__ = [
     "Demo",
     "Inspection",
     "Plan",
+    "Recalibrated",
     "Report",
     "Simulation",
     "calibrate",
@@ -24,6 +26,7 @@ __all__ = [
     "evaluate",
     "inspect",
     "plan",
+    "recalibrate",
     "render",
     "report",
     "simulate",
