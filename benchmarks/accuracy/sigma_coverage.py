@@ -147,7 +147,7 @@ def main() -> None:
             found = corrected(find_model(name))
             results[name] = found.to_json()
             say(name, found.before, found.after)
-            summary.append(row(f"errors of {name} on its own simulations", found.before, found.after))
+            summary.append(row(f"sigma of {name} on its own simulations", found.before, found.after))
         else:
             results[name] = challenge(name, args)
     for movie, what in (
@@ -164,7 +164,7 @@ def main() -> None:
         error = (
             f"; probability off by {what['after']['probability_error']:.3f}, uncorrected {what['before']['probability_error']:.3f}"
         )
-        summary.append((f"errors in challenge-like movie {movie}", text + error))
+        summary.append((f"sigma and probability on challenge-like {movie}", text + error))
     keep("coverage", seed=SEED, results=results, summary=summary)
 
 

@@ -110,7 +110,7 @@ def recalibrate(
     with Screen("simulating", "counting errors", quiet) as screen:
         from .. import verbs
 
-        made = verbs.recalibrate(model, out, device=device, progress=lambda done, n: screen.step(done, n, "batches"))
+        made = verbs.recalibrate(model, out, device=device, progress=lambda done, n: screen.step(done, n, "at most"))
     if not quiet:
         from ..evaluate import in_words
 
