@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from denseloc.data import Frames
 from denseloc.errors import ModelError, OutputError
 from denseloc.experiment import Experiment
-from denseloc.localize import Decode
+from denseloc.localize import Correction, Decode
+from denseloc.localize.correction import Curve, SigmaCorrection
 from denseloc.model_file import FORMAT, Model, find_model, initialise_from, load_model, save_model, shipped_models
 
 
@@ -204,3 +205,42 @@ def test_beginning_from_another_model_takes_what_fits(tiny_document: dict[str, A
 
     small = Experiment.from_json(tiny_document | {"localizer": {"kind": "decode", "preset": "small"}}).build_localizer()
     assert initialise_from(small, model.localizer) < 3  # but for a bias of the maps, nothing has the same shape
+
+
+CORRECTION = Correction(
+    {"sigma_x_nm": SigmaCorrection(Curve((-2.5, -1.0), (0.2, -0.1)), Curve((1.0, 9.0), (0.3, 0.0)))},
+    Curve((-4.0, 3.0), (-3.0, 2.0)),
+)
+
+
+def test_a_correction_comes_back_and_is_applied(model: Model, tmp_path: Path) -> None:
+    model.localizer.correction = CORRECTION
+    save_model(tmp_path / "corrected.safetensors", model)
+    again = load_model(tmp_path / "corrected.safetensors")
+    assert again.localizer.correction == CORRECTION
+    assert again.uncertainty is not None
+    assert again.uncertainty["correction"] == CORRECTION.describe()
+    frames = Frames(torch.full((2, 1, 24, 24), 10.0), (100.0, 100.0))
+    again.localizer.eval()
+    with torch.no_grad():
+        again.localizer.net.leave.bias[:4] += 8.0  # type: ignore[union-attr, operator, index]
+    corrected, again.localizer.correction = again.localizer(frames), None
+    plain = again.localizer(frames)
+    assert len(plain) > 0
+    assert (corrected.sigma_x_nm != plain.sigma_x_nm).all()
+    assert (corrected.sigma_y_nm == plain.sigma_y_nm).all()
+
+
+def test_an_older_file_has_no_correction(path: Path) -> None:
+    assert "correction" not in contents(path)[1]
+    assert load_model(path).localizer.correction is None
+    assert load_model(path).uncertainty is None
+
+
+@pytest.mark.parametrize(
+    "junk", [7, "x", [], {"sigmas": 3}, {"sigmas": {}, "probability": [[0, 1], [1, 0]]}, {"sigmas": {"sigma_x_nm": None}}]
+)
+def test_a_damaged_correction(path: Path, tmp_path: Path, junk: Any) -> None:
+    tensors, notes = contents(path)
+    save_file(tensors, tmp_path / "junk.safetensors", {"denseloc": json.dumps({**notes, "correction": junk})})
+    refused(tmp_path / "junk.safetensors", "the document inside is damaged")

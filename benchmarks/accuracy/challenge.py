@@ -141,6 +141,7 @@ def evaluate_movie(movie: str, args: argparse.Namespace) -> dict[str, Any]:
     """Localize one movie and compare with its truth."""
     three = not movie.startswith("2D")
     model = load_model(args.out / f"{movie[:5]}.safetensors")
+    model.localizer.correction = None  # limits are sought among the network's own probabilities and sigmas
     usual = model.localizer.least_probability
     table = candidates_of(args.data / f"{movie}.tif", model)
     truth = read_table(args.data / f"{movie[3:]}_activations.csv")

@@ -29,6 +29,7 @@ _VERBS: dict[str, str] = {
     "convert": ".verbs",
     "inspect": ".verbs",
     "plan": ".verbs",
+    "recalibrate": ".verbs",
     "demo": ".verbs",
     "Experiment": ".experiment",
     "Emitters": ".data",
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
     from .verbs import evaluate as evaluate
     from .verbs import inspect as inspect
     from .verbs import plan as plan
+    from .verbs import recalibrate as recalibrate
     from .verbs import render as render
     from .verbs import report as report
     from .verbs import simulate as simulate

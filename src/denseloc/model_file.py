@@ -20,7 +20,7 @@ from .description import nearest
 from .errors import DenselocError, ModelError
 from .experiment import Experiment
 from .files import replacing
-from .localize import InputConditions, Localizer, Scales
+from .localize import Correction, InputConditions, Localizer, Scales
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -43,10 +43,23 @@ class Model:
     record: Mapping[str, Any] = field(default_factory=dict)
     name: str = "model"
 
+    @property
+    def uncertainty(self) -> dict[str, Any] | None:
+        """What is known of its uncertainties: the correction in words and the coverage on simulations; None where nothing is."""
+        correction, record = self.localizer.correction, self.record.get("uncertainty")
+        measured = record if isinstance(record, dict) and isinstance(record.get("after"), dict) else {}
+        if correction is None and not measured:
+            return None
+        return {
+            "correction": None if correction is None else correction.describe(),
+            "simulated_frames": measured.get("frames_checked"),
+            "pulls": measured.get("after", {}).get("pulls"),
+        }
+
 
 def save_model(path: Path | str, model: Model) -> None:
     """Write a model file; weights are kept in 16 bit, whose rounding lies below that of the arithmetic."""
-    notes = {
+    notes: dict[str, Any] = {
         "format": FORMAT,
         "experiment": model.experiment.to_json(),
         "scales": asdict(model.localizer.scales),
@@ -54,6 +67,8 @@ def save_model(path: Path | str, model: Model) -> None:
         "conventions": CONVENTIONS,
         "columns": {column.name: column.unit for column in COLUMNS.values()},
     }
+    if model.localizer.correction is not None:
+        notes["correction"] = model.localizer.correction.to_json()
     tensors = {name: _halved(value.detach().cpu()).contiguous() for name, value in model.localizer.state_dict().items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, {"denseloc": json.dumps(notes)})
@@ -96,7 +111,8 @@ def load_model(path: Path | str) -> Model:
         record = notes.get("record", {})
         if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.get("history", ())):
             raise ValueError("the record of the training is not one")
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        correction = Correction.from_json(notes["correction"]) if "correction" in notes else None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise ModelError(f"{path}: the document inside is damaged; train it again or fetch it anew") from None
     if version > FORMAT:
         raise ModelError(f"{path} is a model of format {version}, this denseloc reads up to {FORMAT}; install a newer denseloc")
@@ -104,6 +120,7 @@ def load_model(path: Path | str) -> Model:
         experiment = Experiment.from_json(notes["experiment"], str(path))
         localizer = experiment.localizer.build(_scales(notes["scales"]))
         localizer.load_state_dict(tensors)
+        localizer.correction = correction
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError, DenselocError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path}: weights and document do not fit together ({reason}); train it again") from None

@@ -208,6 +208,7 @@ def _provenance(movie: Movie, n_frames: int, ready: Preparation, threshold: floa
             "uneven_background": ready.background is not None,
             "assumed": ready.lines,
             "warnings": ready.warnings,
+            **({} if (known := ready.model.uncertainty) is None else {"uncertainty": known}),
         },
     )
 
@@ -221,8 +222,10 @@ def _document(experiment: Experiment) -> dict[str, Any]:
 
 
 def _fingerprint(model: Model) -> str:
-    """Identify the weights of a model."""
+    """Identify the weights of a model and what corrects its uncertainties."""
     digest = hashlib.sha256()
     for name, value in sorted(model.localizer.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    if model.localizer.correction is not None:
+        digest.update(json.dumps(model.localizer.correction.to_json(), sort_keys=True).encode())
     return digest.hexdigest()[:16]

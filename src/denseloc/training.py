@@ -17,7 +17,8 @@ from .files import check_writable
 from .localize import TrainableLocalizer
 from .machine import choose_device, keep_memory
 from .model_file import SUFFIX, Model, find_model, initialise_from, load_model, save_model
-from .train import Progress, Trainer
+from .train import Progress, Trainer, recalibrate
+from .train.recalibrate import HELD_OUT, MOST_BATCHES
 
 
 def train(
@@ -31,6 +32,8 @@ def train(
     stop: Callable[[], bool] = lambda: False,
 ) -> Model:
     """Train a localizer from simulations and write a model file.
+
+    At the end its uncertainties are compared with the truth of other simulations, and corrected.
 
     Args:
         experiment: the document, or its file.
@@ -72,12 +75,27 @@ def train(
     if resume:
         trainer.resume()
     trainer.run(report, stop=stop)
-    model = Model(localizer.cpu().eval(), document, _record(trainer, start_from, spent_before), out.stem)
+    record = _record(trainer, start_from, spent_before)
+    if trainer.step >= document.training.steps:
+        record["uncertainty"] = _correct(trainer)
+    model = Model(localizer.cpu().eval(), document, record, out.stem)
     if trainer.step >= document.training.steps:
         save_model(out, model)
         checkpoint.unlink(missing_ok=True)
         return load_model(out)
     return model
+
+
+STEPS_PER_BATCH = 20  # of training, for each batch to correct by: the correction costs a few percent of the training at most
+
+
+def _correct(trainer: Trainer) -> dict[str, Any]:
+    """Correct the uncertainties of a trained localizer; gives what was found, for the record."""
+    settings = trainer.settings
+    batches = min(MOST_BATCHES, max(1, settings.steps // STEPS_PER_BATCH))
+    found = recalibrate(trainer.localizer, trainer.simulator, settings.seed + HELD_OUT, batches=batches)
+    trainer.localizer.correction = found.correction
+    return found.to_json()
 
 
 def _mark(document: Experiment, start_from: Path | str | None) -> str:

@@ -38,6 +38,7 @@ def test_from_a_document_to_a_table(document: Path, tmp_path: Path) -> None:
     assert model.record["steps"] == STEPS
     assert model.record["history"][-1]["step"] == STEPS
     assert model.record["device"]
+    assert model.record["uncertainty"]["frames_checked"] > 0
     assert not trained.localizer.training
 
     microscope = model.experiment.build_microscope((37, 41))

@@ -38,6 +38,7 @@ COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (conversion.convert, conversion.CONVERT_EXAMPLES),
     (design.simulate, design.SIMULATE_EXAMPLES),
     (design.train, design.TRAIN_EXAMPLES),
+    (design.recalibrate, design.RECALIBRATE_EXAMPLES),
     (calibration.calibrate, calibration.CALIBRATE_EXAMPLES),
     (inspection.inspect, inspection.INSPECT_EXAMPLES),
     (planning.plan, planning.PLAN_EXAMPLES),
@@ -113,6 +114,7 @@ LESS_MEMORY = {
     "evaluate": "take fewer rows with --min-probability, --max-sigma-nm or --min-photons",
     "simulate": "take a smaller --size or fewer --frames, or a lower density in the document",
     "train": "take a smaller batch_size or patch_px under [training], or a smaller preset under [localizer]",
+    "recalibrate": "take a smaller patch_px under [training] of the document and train again",
     "calibrate": "take a smaller --roi-px",
     "plan": "take fewer --scenes or a lower --density",
 }

@@ -1,9 +1,9 @@
-"""The design stair: simulate, train."""
+"""The design stair: simulate, train, recalibrate."""
 
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import options
 from .screen import Rate, Screen, clock
@@ -87,6 +87,44 @@ def train(
         scores = record["history"][-1] if record["history"] else {}
         quality = f", Jaccard {scores['jaccard']:.1f} %, RMSE {scores['rmse_lateral_nm']:.1f} nm" if scores else ""
         say(f"model    {out}   {number(record['steps'])} steps, {duration(record['seconds'])}{quality}")
+        if model.uncertainty is not None:
+            _say_uncertainty(model.uncertainty)
+
+
+RECALIBRATE_EXAMPLES = (
+    "denseloc recalibrate model.safetensors",
+    "denseloc recalibrate general-2d -o corrected.safetensors",
+)
+
+
+def recalibrate(
+    model: options.TrainedModel,
+    out: options.CorrectedOut = None,
+    quiet: options.Quiet = False,
+    device: options.Device = None,
+) -> None:
+    """Correct sigma and probability of a trained model by counting its errors on simulations.
+
+    Training ends with this; the command does it for models of older versions. Positions stay as they are.
+    """
+    with Screen("simulating", "counting errors", quiet) as screen:
+        from .. import verbs
+
+        made = verbs.recalibrate(model, out, device=device, progress=lambda done, n: screen.step(done, n, "at most"))
+    if not quiet:
+        from ..evaluate import in_words
+
+        say(f"model    {made.file}")
+        say(f"before   {in_words(made.found.before.pulls)}")
+        _say_uncertainty(made.model.uncertainty or {})
+
+
+def _say_uncertainty(known: dict[str, Any]) -> None:
+    """Say how true the uncertainties are, and what was done to them."""
+    from ..evaluate import in_words, read_pulls
+
+    correction = f"; {known['correction']}" if known.get("correction") else ""
+    say(f"sigma    {in_words(read_pulls(known.get('pulls')))}{correction}")
 
 
 class Lessons:

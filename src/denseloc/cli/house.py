@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -33,7 +34,7 @@ def models() -> None:
             method,
             f"{path.stat().st_size / 1e6:.1f} MB",
             number(record.get("steps", 0)),
-            _score(record.get("history") or []),
+            _score(record.get("history") or []) + _believed(model.uncertainty),
         )
     if shipped:
         console().print(table)
@@ -51,6 +52,14 @@ def _score(history: list[dict[str, float]]) -> str:
         f"{last['jaccard']:.0f} of 100 right, missed and false ones counted (Jaccard); "
         f"these lie {last['rmse_lateral_nm']:.0f} nm off sideways{axial} (RMSE)"
     )
+
+
+def _believed(known: dict[str, Any] | None) -> str:
+    """Say how true a model's sigmas are; nothing where that is not known."""
+    from ..evaluate import in_words, read_pulls
+
+    pulls = read_pulls((known or {}).get("pulls"))
+    return f"; {in_words(pulls)}" if pulls else ""
 
 
 DOCTOR_EXAMPLES = ("denseloc doctor",)

@@ -110,5 +110,11 @@ ModelOut = Annotated[Path, _given("Model file to write, .safetensors.", "--out",
 StartFrom = Annotated[str | None, _given("Begin with the weights of another model.", metavar="FILE|NAME")]
 ResumeTraining = Annotated[bool, _switch("--resume", "Go on from the checkpoint beside the model file.")]
 
+# recalibrate
+TrainedModel = Annotated[str, Argument(metavar="MODEL", help="Model file, or name of a shipped one.", show_default=False)]
+CorrectedOut = Annotated[
+    Path | None, Option("--out", "-o", metavar="MODEL", help="Model file to write, .safetensors.", show_default="MODEL itself")
+]
+
 # demo
 DemoOut = Annotated[Path, Option("--out", "-o", metavar="FOLDER", help="Folder for table, picture and report.")]

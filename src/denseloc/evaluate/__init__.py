@@ -1,19 +1,25 @@
-"""Compare localizations with the truth: pairing, the numbers of the SMLM challenge, offsets, a table for people."""
+"""Compare localizations with the truth: pairing, the numbers of the SMLM challenge, offsets, stated errors, a table for people."""
 
 from .challenge import Assessment, assess, assess_all
+from .coverage import Coverage, Pulls, coverage, in_words, read_pulls
 from .matching import Pairs, match
 from .offset import Offset, find_offset, read_wobble, remove_offset, shift_truth
 from .summary import describe
 
 __all__ = [
     "Assessment",
+    "Coverage",
     "Offset",
     "Pairs",
+    "Pulls",
     "assess",
     "assess_all",
+    "coverage",
     "describe",
     "find_offset",
+    "in_words",
     "match",
+    "read_pulls",
     "read_wobble",
     "remove_offset",
     "shift_truth",

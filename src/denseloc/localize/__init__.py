@@ -2,6 +2,7 @@
 
 from ..description import Shelf
 from .base import Batch, InputConditions, Localizer, LocalizerSettings, Scales, TrainableLocalizer
+from .correction import Correction
 from .decode import Decode, DecodeSettings
 from .multi import Multi, MultiSettings
 from .single import Single, SingleSettings
@@ -11,6 +12,7 @@ LOCALIZERS: Shelf[LocalizerSettings] = Shelf("localizer", DecodeSettings, MultiS
 __all__ = [
     "LOCALIZERS",
     "Batch",
+    "Correction",
     "Decode",
     "DecodeSettings",
     "InputConditions",

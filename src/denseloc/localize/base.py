@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..data import Emitters, Frames, Localizations
 from ..description import Section
 from ..units import PixelSize
+from .correction import Correction
 
 
 @dataclass(frozen=True)
@@ -87,17 +88,28 @@ class Localizer(nn.Module, ABC):
         align_px: tiles begin at multiples of this.
         conditions: what it is told of the movie; set before use.
         threshold: least probability of a localization, None for the method's own.
+        correction: makes its uncertainties true; None leaves them as the method states them.
     """
 
     context: int = 0
     halo_px: int = 0
     align_px: int = 1
     threshold: float | None = None
+    correction: Correction | None = None
 
     def __init__(self, scales: Scales) -> None:
         super().__init__()
         self.scales = scales
         self.conditions = scales.reference
+
+    def __call__(self, frames: Frames, *more: Any, **named: Any) -> Localizations:
+        """Localize as `forward` says, with uncertainties corrected where a correction is known."""
+        table: Localizations = super().__call__(frames, *more, **named)
+        return table if self.correction is None else self.correction.apply(table, frames.pixel_size_nm)
+
+    def own_probability(self, reported: float) -> float:
+        """Give the method's own probability that is reported as ``reported``."""
+        return reported if self.correction is None else self.correction.own_probability(reported)
 
     @abstractmethod
     def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> Localizations:
@@ -138,7 +150,7 @@ class TrainableLocalizer(Localizer):
 
     @abstractmethod
     def localize_batch(self, batch: Batch) -> Localizations:
-        """Localize the inner frames of a batch without its truth; frames count as those of ``batch.emitters`` do."""
+        """Localize the inner frames of a batch without its truth, uncorrected; frames count as those of ``batch.emitters`` do."""
 
     @abstractmethod
     def hidden_weights(self) -> list[nn.Parameter]:

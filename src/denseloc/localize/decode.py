@@ -362,9 +362,10 @@ class Decode(TrainableLocalizer):
 
     @property
     def least_probability(self) -> float:
-        """Probability from which on a localization is kept."""
+        """The network's own probability from which on a localization is kept; what a person asks for is meant as it is reported."""
         own = 0.45 if self.settings.decoding == "position" else 0.7
-        return self.threshold or self.settings.threshold or own
+        asked = self.threshold or self.settings.threshold
+        return own if asked is None else self.own_probability(asked)
 
     def decode(self, pixels: Candidates, pixel_size_nm: PixelSize | None = None) -> Localizations:
         """Turn candidate pixels into localizations."""

@@ -30,6 +30,7 @@ from .summary import (
     summarize_columns,
     thin,
 )
+from .uncertainty import coverage_plate
 
 SHOWN_FRAMES = 3
 LONG_TEXT = 160
@@ -198,6 +199,9 @@ def _plots(
         return []
     frames = frame_range(table, movie)
     plates = plots.histograms(few, ranges)
+    believed = coverage_plate(table.provenance.settings)
+    if believed is not None:
+        plates.append(believed)
     if frames[1] > frames[0]:
         plates.append(plots.counts_over_time(counts_per_frame(table, frames), frames[0]))
     size = pixel_size(table, movie, sample)

@@ -1,8 +1,9 @@
-"""Training: batches, the loop, checkpoints."""
+"""Training: batches, the loop, checkpoints, and what makes uncertainties true."""
 
 from ..localize import Batch
 from .loop import Progress, Trainer, TrainingSettings
+from .recalibrate import Recalibration, recalibrate
 from .simulate import Simulator
 from .validate import Score, score
 
-__all__ = ["Batch", "Progress", "Score", "Simulator", "Trainer", "TrainingSettings", "score"]
+__all__ = ["Batch", "Progress", "Recalibration", "Score", "Simulator", "Trainer", "TrainingSettings", "recalibrate", "score"]

@@ -7,6 +7,7 @@ from .demonstration import Demo, demo
 from .inspection import Inspection, inspect
 from .picture import render
 from .planning import Plan, plan
+from .recalibration import Recalibrated, recalibrate
 from .refinement import Refinement, refine
 from .reporting import Report, report
 from .simulation import Simulation, simulate
@@ -17,6 +18,7 @@ __all__ = [
     "Demo",
     "Inspection",
     "Plan",
+    "Recalibrated",
     "Refinement",
     "Report",
     "Simulation",
@@ -26,6 +28,7 @@ __all__ = [
     "evaluate",
     "inspect",
     "plan",
+    "recalibrate",
     "refine",
     "render",
     "report",
