@@ -435,7 +435,10 @@ class _Problem:
 
     @staticmethod
     def _light(fractions: Tensor, photons: Tensor) -> Tensor:
-        return (photons[:, :, None, None, None].to(fractions) * fractions).sum(1)
+        total = torch.zeros_like(fractions[:, 0]) if fractions.shape[1] else fractions.sum(1)
+        for bright, shape in zip(photons.to(fractions).unbind(1), fractions.unbind(1), strict=True):  # in one order, whatever stands beside
+            total = total + bright[:, None, None, None] * shape
+        return total
 
     def limits(self) -> Limits:
         """Give the limits of all parameters."""
