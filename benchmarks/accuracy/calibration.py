@@ -76,7 +76,9 @@ def cases(shared: Path) -> Iterator[Case]:
     yield Case("real VIPR Tetrapod", counts, z, (160, 160), 55, None)
     averaged = SCMOSSettings(offset_counts=0, electrons_per_count=1, read_noise_electrons=1).build()
     for name, file, pixel, roi in (("two lobes", "psf_pri_measured", (72, 74), 41), ("2D", "psf_2d_beads1", (72.6, 72.6), 41)):
-        counts = 1000 * tifffile.imread(data / f"PYME/{file}.tif")  # averaged and scaled: no law of noise holds, the peak is our choice
+        counts = 1000 * tifffile.imread(
+            data / f"PYME/{file}.tif"
+        )  # averaged and scaled: no law of noise holds, the peak is our choice
         yield Case(f"averaged PYME {name}", counts, np.arange(-1500, 1501, 50.0), pixel, roi, averaged)
 
 

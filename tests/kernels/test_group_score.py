@@ -22,7 +22,9 @@ def problem(planes: int, h: int, w: int, e: int, d: int, size: int, kinds: int, 
     return {
         "counts": counts,
         "dark": torch.rand(6, planes, h, w, generator=generator).double(),
-        "extent": torch.stack((torch.randint(1, h + 1, (6,), generator=generator), torch.randint(1, w + 1, (6,), generator=generator)), 1),
+        "extent": torch.stack(
+            (torch.randint(1, h + 1, (6,), generator=generator), torch.randint(1, w + 1, (6,), generator=generator)), 1
+        ),
         "which": torch.randint(0, 6, (m,), generator=generator),
         "values": torch.rand(m, e, planes, size, size, generator=generator).double() * 0.05,
         "slopes": torch.randn(m, e, d, planes, size, size, generator=generator).double() * 0.02,

@@ -362,9 +362,7 @@ def _members(label: Tensor) -> list[Tensor]:
     order = label.argsort(stable=True)
     sizes = torch.bincount(label)
     first = sizes.cumsum(0) - sizes
-    return [
-        order[first[sizes == e][:, None] + torch.arange(int(e), device=label.device)] for e in sizes.unique() if int(e) > 0
-    ]
+    return [order[first[sizes == e][:, None] + torch.arange(int(e), device=label.device)] for e in sizes.unique() if int(e) > 0]
 
 
 class _Problem:
@@ -436,7 +434,9 @@ class _Problem:
     @staticmethod
     def _light(fractions: Tensor, photons: Tensor) -> Tensor:
         total = torch.zeros_like(fractions[:, 0]) if fractions.shape[1] else fractions.sum(1)
-        for bright, shape in zip(photons.to(fractions).unbind(1), fractions.unbind(1), strict=True):  # in one order, whatever stands beside
+        for bright, shape in zip(
+            photons.to(fractions).unbind(1), fractions.unbind(1), strict=True
+        ):  # in one order, whatever stands beside
             total = total + bright[:, None, None, None] * shape
         return total
 
@@ -474,7 +474,9 @@ class _Problem:
         whole, values, slopes = (one.unflatten(0, (k, e)) for one in joint.with_slopes(emitters.flatten(0, 1)))
         row, column = whole[..., 1] - self.top[which, None], whole[..., 0] - self.left[which, None]
         bright = emitters[..., -1]
-        return group_score.score(self.counts, self.dark, self.extent, which, values, slopes, row, column, bright, lights, joint.noise.gain)
+        return group_score.score(
+            self.counts, self.dark, self.extent, which, values, slopes, row, column, bright, lights, joint.noise.gain
+        )
 
     def keep(self, found: Climb, limits: Limits, state: JointFits) -> None:
         """Write down how the groups have ended."""
@@ -512,9 +514,9 @@ class _Problem:
         """Give log-likelihood, deviance over its expectation, and p-value of the groups: (3, m)."""
         joint = self.joint
         mine = self._light(self._draw(emitters.flatten(0, 1), self.e), emitters[..., -1])
-        level = torch.einsum(
-            "nl,lqhw->nqhw", lights, planes_of_light(joint.psf.planes, self.shape_px, lights.shape[1], lights)
-        ).to(mine)
+        level = torch.einsum("nl,lqhw->nqhw", lights, planes_of_light(joint.psf.planes, self.shape_px, lights.shape[1], lights)).to(
+            mine
+        )
         mean = (joint.noise.gain * (mine + level) + self.dark).clamp(min=1e-6)
         there = ~torch.isnan(self.counts)
         counts = torch.where(there, self.counts, mean).clamp(min=0)

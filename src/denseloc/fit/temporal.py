@@ -178,8 +178,7 @@ def _candidates(frame: np.ndarray, position: np.ndarray, radius: float, gap: int
         return early[:0], late[:0]
     apart = 4 * radius
     trees = [
-        cKDTree(np.column_stack((position[some, :2], (frame[some] + shift) * apart)))
-        for some, shift in ((early, gap), (late, 0))
+        cKDTree(np.column_stack((position[some, :2], (frame[some] + shift) * apart))) for some, shift in ((early, gap), (late, 0))
     ]
     near = trees[0].sparse_distance_matrix(trees[1], radius, output_type="coo_matrix")
     return early[near.row], late[near.col]

@@ -2,16 +2,19 @@
 
 from ..description import Shelf
 from .base import Batch, InputConditions, Localizer, LocalizerSettings, Scales, TrainableLocalizer
+from .cel0 import CEL0, CEL0Settings
 from .correction import Correction
 from .decode import Decode, DecodeSettings
 from .multi import Multi, MultiSettings
 from .single import Single, SingleSettings
 
-LOCALIZERS: Shelf[LocalizerSettings] = Shelf("localizer", DecodeSettings, MultiSettings, SingleSettings)
+LOCALIZERS: Shelf[LocalizerSettings] = Shelf("localizer", DecodeSettings, SingleSettings, MultiSettings, CEL0Settings)
 
 __all__ = [
+    "CEL0",
     "LOCALIZERS",
     "Batch",
+    "CEL0Settings",
     "Correction",
     "Decode",
     "DecodeSettings",

@@ -175,7 +175,10 @@ class Crowd:
             reach_px=self.settings.reach_px,
             origin_nm=origin * self.joint.pixel.to(left),
         )
-        columns = [found["x_nm"] / self.joint.pixel[0] - 0.5 + corner[:, 0], found["y_nm"] / self.joint.pixel[1] - 0.5 + corner[:, 1]]
+        columns = [
+            found["x_nm"] / self.joint.pixel[0] - 0.5 + corner[:, 0],
+            found["y_nm"] / self.joint.pixel[1] - 0.5 + corner[:, 1],
+        ]
         columns += [found["z_nm"]] if self.depth else []
         lights = [found[name] for name in found.names if name.startswith("background")]
         return JointFits.beginning(peaks[:, 0], torch.stack([*columns, found["photons"]], 1), torch.stack(lights, 1))

@@ -113,7 +113,9 @@ class Multi(Localizer):
         settings = self.psf_settings(frames.pixel_size_nm)
         psf = settings.build(frames.pixel_size_nm).requires_grad_(False).to(frames.photons.device)
         if psf.planes != frames.photons.shape[1]:
-            raise ModelError(f"the PSF has {psf.planes} planes, the frames have {frames.photons.shape[1]}; give a PSF for such frames")
+            raise ModelError(
+                f"the PSF has {psf.planes} planes, the frames have {frames.photons.shape[1]}; give a PSF for such frames"
+            )
         unit = self.scales.z_unit_nm
         z_range = self.settings.z_range_nm or psf.z_range_nm or ((-unit, unit) if unit else DEPTHS_NM)
         noise = Noise(self.conditions.excess, self.conditions.noise_variance)

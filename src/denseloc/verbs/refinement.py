@@ -150,7 +150,13 @@ def refine(
     localizer.conditions = ready.conditions
     localizer.settings = localizer.settings.model_copy(update={"significance": ADDED_FROM, "sloped_background": sloped_background})
     ready.camera.to(chosen)
-    wanted = {"prior": prior, "share_positions": share_positions, "add": add, "remove": remove, "sloped_background": sloped_background}
+    wanted = {
+        "prior": prior,
+        "share_positions": share_positions,
+        "add": add,
+        "remove": remove,
+        "sloped_background": sloped_background,
+    }
     provenance = _provenance(told, whole, ready, wanted)
     work = _Work(localizer, rows, ready, **wanted)
     decisions: list[Decision] = []
@@ -170,14 +176,24 @@ def refine(
             written = write_table(out, work.joined(journal, stop, counts), provenance)
         journal.remove()
     return Refinement(
-        out, written, counts["refined"], counts["linked"], decisions, time.monotonic() - started, ready.lines, ready.warnings, provenance
+        out,
+        written,
+        counts["refined"],
+        counts["linked"],
+        decisions,
+        time.monotonic() - started,
+        ready.lines,
+        ready.warnings,
+        provenance,
     )
 
 
 def _rows(table: Localizations | Path | str, out: Path) -> Localizations:
     """Read the table, in the order of its frames."""
     if out.suffix.lower() not in table_suffixes():
-        raise OutputError(f"table {out.name}: the suffix '{out.suffix}' names no table format; known: {', '.join(table_suffixes())}")
+        raise OutputError(
+            f"table {out.name}: the suffix '{out.suffix}' names no table format; known: {', '.join(table_suffixes())}"
+        )
     if not isinstance(table, Localizations):
         if Path(table).resolve() == out.resolve():
             raise TableError(f"{out} is the table itself; give another name")

@@ -67,7 +67,9 @@ def score(
     lights = planes_of_light(counts.shape[1], shape, background.shape[1], c)
     light = torch.einsum("ne,neqhw->nqhw", photons, every[:, :, -1]) + torch.einsum("nl,lqhw->nqhw", background, lights)
     mean = (gain * light + own).clamp(min=LEAST_MEAN)
-    rows, columns = (torch.arange(side, device=c.device) < own[which, None] for side, own in zip(shape, extent.unbind(1), strict=True))
+    rows, columns = (
+        torch.arange(side, device=c.device) < own[which, None] for side, own in zip(shape, extent.unbind(1), strict=True)
+    )
     there = ~torch.isnan(c) & (rows[:, None, :, None] & columns[:, None, None, :])
     c = torch.where(there, c, mean)
     terms = gain * torch.cat((every.flatten(1, 2), lights.expand(m, *lights.shape)), 1)
