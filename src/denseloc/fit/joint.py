@@ -239,10 +239,10 @@ class Joint:
         """
         state = _copy(begin)
         frame, start = begin.frame, begin.at
-        label = group(frame.cpu().numpy(), start[:, :2].cpu().numpy(), self.half + 0.5, self.most)
-        state.group.copy_(torch.from_numpy(label))
+        label, renew = self._regrouped(begin, fresh)
+        state.group.copy_(label)
         groups = _members(state.group)
-        moved = torch.ones_like(begin.converged) if fresh is None else fresh
+        moved = torch.ones_like(begin.converged) if fresh is None else renew
         for sweep in range(max(1, sweeps)):
             renewed = groups if fresh is None and sweep == 0 else self._touched(state, moved, groups, own=sweep == 0)
             if not renewed:
@@ -283,6 +283,27 @@ class Joint:
                 emitters, lights = problem.split(torch.arange(len(some), device=which.device), found.at)
                 result[row] = problem.agreement(emitters, lights, found.at.shape[1])[0]
         return result
+
+    def _regrouped(self, begin: JointFits, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Group the emitters of the frames in which some are new; those of the others stay in their groups, which their fits speak of.
+
+        Returns:
+            (n,) numbers of the groups, and (n,) which emitters are new or have other companions than they were fitted with.
+        """
+        found = group(begin.frame.cpu().numpy(), begin.at[:, :2].cpu().numpy(), self.half + 0.5, self.most)
+        label = torch.from_numpy(found).to(begin.group)
+        if fresh is None or len(begin) == 0:
+            return label, torch.ones_like(begin.converged)
+        there = torch.zeros(int(begin.frame.max()) + 1, dtype=torch.bool, device=label.device)
+        there[begin.frame[fresh]] = True
+        here = there[begin.frame]
+        mixed = torch.where(here, label, len(label) + begin.group).unique(return_inverse=True)[1]
+        most = int(begin.group.max()) + 1
+        former = torch.where(fresh, most, begin.group)
+        _, pair, companions = (mixed * (most + 1) + former).unique(return_inverse=True, return_counts=True)
+        alike = companions[pair]  # that were with it before and are now
+        mismatch = (alike != torch.bincount(mixed)[mixed]) | (alike != torch.bincount(former)[former])
+        return mixed, fresh | (here & mismatch)
 
     def _touched(self, state: JointFits, moved: Tensor, groups: list[Tensor], own: bool) -> list[Tensor]:
         """Give the groups, those of one size together as (m, e), into whose pixels an emitter of another one has moved its light.
@@ -391,7 +412,7 @@ class _Problem:
         self._cut(state, light, members if ghost is None else torch.cat((members, ghost[:, None]), 1))
         own = state.at[members].clone()
         own[..., :2] -= self.begin
-        level = state.background[members if ghost is None else ghost[:, None]].mean(1)  # (m, planes)
+        level = _in_order(state.background[members if ghost is None else ghost[:, None]]) / (self.e if ghost is None else 1)
         lights = torch.zeros(self.m, joint.psf.planes, joint.kinds, dtype=torch.float64, device=members.device)
         lights[..., 0] = level
         self.first = torch.cat((own.flatten(1), lights.flatten(1)), 1)
@@ -526,6 +547,14 @@ class _Problem:
         likelihood, value, expected, variance = (torch.where(there, t, 0.0).sum((1, 2, 3), dtype=torch.float64) for t in terms)
         expected, variance = (expected - p).clamp(min=0.1), (variance - 2 * p).clamp(min=0.1)
         return torch.stack((likelihood, value / expected, p_value(value, expected, variance)))
+
+
+def _in_order(values: Tensor) -> Tensor:
+    """Sum (m, e, ...) over e one after the other: `Tensor.sum` takes another order where more stands beside."""
+    total = values.new_zeros(values.shape[0], *values.shape[2:])
+    for one in values.unbind(1):
+        total = total + one
+    return total
 
 
 def _blocks(matrix: Tensor, e: int, c: int) -> Tensor:

@@ -41,7 +41,9 @@ class MultiSettings(LocalizerSettings):
 
     kind: Literal["multi"] = "multi"
     psf: PSFKind | None = Field(None, description="the PSF; absent: a Gaussian as wide as is measured or told of the movie")
-    significance: float = Field(5.0, gt=0, description="least height of a maximum of the residual over the noise of its filter")
+    significance: float = Field(
+        5.0, gt=0, examples=[12.0], description="least height of a maximum of the residual over the noise of its filter"
+    )
     false_positive_rate: float = Field(1e-3, gt=0, lt=1, description="chance that an emitter which is not there is kept")
     window_px: int | None = Field(
         None, ge=5, le=65, description="pixels across the square that tells of an emitter; odd; absent: by the PSF's size"
