@@ -71,7 +71,7 @@ def localize(
         watch = Watch(screen, resume)
 
         def prepared(ready: Preparation) -> None:
-            _check_beside(out, not no_picture, not no_report)
+            check_beside(out, not no_picture, not no_report)
             watch.prepared(ready)
 
         with orderly_stop(screen.say, "the present block") as stop:
@@ -173,7 +173,7 @@ def _model(name: str | None, method: str | None) -> Model | str | None:
     return found
 
 
-def _check_beside(table: Path, picture: bool, page: bool) -> None:
+def check_beside(table: Path, picture: bool, page: bool) -> None:
     """Check, before the long work, that picture and report can be written beside a table."""
     from ..verbs.picture import check_picture
     from ..verbs.reporting import check_report

@@ -15,7 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import DenselocError
-from . import analysis, calibration, conversion, design, house, inspection, planning
+from . import analysis, calibration, conversion, design, house, inspection, planning, refinement
 from .signals import Abandoned, clearing_up
 from .words import complain, note
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 
 COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (analysis.localize, analysis.LOCALIZE_EXAMPLES),
+    (refinement.refine, refinement.REFINE_EXAMPLES),
     (analysis.render, analysis.RENDER_EXAMPLES),
     (analysis.report, analysis.REPORT_EXAMPLES),
     (analysis.evaluate, analysis.EVALUATE_EXAMPLES),
@@ -110,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 LESS_MEMORY = {
     "localize": "take a smaller --tile-px or --block-frames, or a part of the field with --roi",
     "render": "take a larger --pixel-size-nm",
+    "refine": "take a smaller --block-frames",
     "report": "take fewer rows with --min-probability, --max-sigma-nm or --min-photons",
     "evaluate": "take fewer rows with --min-probability, --max-sigma-nm or --min-photons",
     "simulate": "take a smaller --size or fewer --frames, or a lower density in the document",

@@ -121,35 +121,21 @@ class Multi(Localizer):
         unit = self.scales.z_unit_nm
         z_range = self.settings.z_range_nm or psf.z_range_nm or ((-unit, unit) if unit else DEPTHS_NM)
         noise = Noise(self.conditions.excess, self.conditions.noise_variance)
-        chosen = crowd_settings(psf, z_range, self.finds_depth, self.settings.window_px)
         asked = self.settings
-        return Crowd(
-            frames,
-            psf,
-            noise,
-            CrowdSettings(
-                **chosen,
-                z_range_nm=z_range,
-                significance=asked.significance,
-                false_positive_rate=asked.false_positive_rate,
-                most=asked.most_together,
-                slope=asked.sloped_background,
-            ),
-            self.finds_depth,
+        width = psf.settings.width_in_focus_nm() / math.sqrt(psf.pixel_size_nm[0] * psf.pixel_size_nm[1])
+        depths = depth_starts(psf, z_range) if self.finds_depth else torch.zeros(1)
+        search = CrowdSettings(
+            window_px=asked.window_px or window_for(psf, depths),
+            reach_px=max(1, math.ceil(1.5 * width)) + 0.5,
+            distance_px=max(1, round(width)),
+            width_px=width,
+            z_range_nm=z_range,
+            significance=asked.significance,
+            false_positive_rate=asked.false_positive_rate,
+            most=asked.most_together,
+            slope=asked.sloped_background,
         )
-
-
-def crowd_settings(psf: PSF, z_range_nm: tuple[float, float], depth: bool, window_px: int | None) -> dict[str, float]:
-    """Derive from a PSF how far its emitters reach, as keywords of `CrowdSettings`."""
-    width = psf.settings.width_in_focus_nm() / math.sqrt(psf.pixel_size_nm[0] * psf.pixel_size_nm[1])
-    depths = depth_starts(psf, z_range_nm) if depth else torch.zeros(1)
-    reach = max(1, math.ceil(1.5 * width))
-    return {
-        "window_px": window_px or window_for(psf, depths),
-        "reach_px": reach + 0.5,
-        "distance_px": max(1, round(width)),
-        "width_px": width,
-    }
+        return Crowd(frames, psf, noise, search, self.finds_depth)
 
 
 def to_localizations(fits: JointFits, crowd: Crowd) -> Localizations:

@@ -8,9 +8,10 @@ Source: Mueller et al. 2019 (a network finds and starts, maximum likelihood with
 
 from __future__ import annotations
 
+import csv
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..camera import Camera
 from ..data import Frames, Localizations, Movie, Provenance
 from ..errors import DenselocError, OutputError, TableError
 from ..experiment import Experiment
-from ..files import alone
+from ..files import alone, replacing
 from ..fit.joint import JointFits, Prior
 from ..fit.temporal import CHAIN, GAP, DensityMap, Evidence, link, link_radius, share
 from ..formats import check_table, open_movie, read_table, table_suffixes, write_table
@@ -34,7 +35,7 @@ from ..localize.crowd import Crowd, Decision
 from ..localize.multi import to_localizations
 from ..machine import choose_device, keep_memory
 from ..optics import PSFSettings
-from ..pipeline import BLOCK_PX, MAX_BLOCK, Progress
+from ..pipeline import BLOCK_PX, MAX_BLOCK, Progress, Run
 from ..preparation import Preparation, prepare, serves_many
 
 ADDED_FROM = 7.0
@@ -43,6 +44,7 @@ ADDED_FROM = 7.0
 SIGMA_NM = (1.0, 2000.0)  # standard deviations of a table that are believed
 OUTSIDE_PX = 2.0  # positions this far outside of the field are those of another movie
 FOREIGN = 0.2  # share of rows that may be outside
+EVIDENCE = [one.name for one in fields(Evidence)]
 USUAL_SIGMA_PX = 0.3  # where a table does not tell its precision
 HALO = CHAIN * GAP + GAP  # frames on each side that can tell of a position
 
@@ -58,6 +60,7 @@ class Refinement:
         linked: how many share their position with another frame.
         decisions: emitters added and removed, and why.
         seconds: time of this session.
+        frames: of the movie.
         lines: what was assumed.
         warnings: what the user should know.
         provenance: what the table says of itself.
@@ -69,9 +72,14 @@ class Refinement:
     linked: int
     decisions: list[Decision]
     seconds: float
+    frames: int = 0
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     provenance: Provenance = field(default_factory=Provenance)
+
+    def as_run(self) -> Run:
+        """Give it as what a localization leaves behind."""
+        return Run(self.table, self.rows, self.frames, self.seconds, self.lines, self.warnings, self.provenance)
 
 
 def refine(
@@ -134,14 +142,17 @@ def refine(
     size = pixel_size_nm or told.pixel_size_nm or whole.pixel_size_nm
     notes: list[str] = []
     document = _document(told)
+    measured: PSFSettings | None = None
     if isinstance(psf, (str, Path)):
-        psf, record = read_psf(psf, pixel_size_nm=size)
+        measured, record = read_psf(psf, pixel_size_nm=size)
         notes = [f"note: {line}" for line in record.get("notes", ())]
-    elif psf is None and document is not None and not serves_many(document):
-        psf = document.psf
+    elif psf is not None:
+        measured = psf
+    elif document is not None and not serves_many(document):
+        measured = document.psf
     keep_memory()
     chosen = choose_device(device)
-    ready = prepare(whole, None, size, camera or _camera(told, document, whole), "multi", chosen, psf)
+    ready = prepare(whole, None, size, camera or _camera(told, document, whole), "multi", chosen, measured)
     ready = replace(ready, lines=[*ready.lines, *notes])
     _check_origin(rows, whole, ready)
     prepared(ready)
@@ -159,21 +170,22 @@ def refine(
     }
     provenance = _provenance(told, whole, ready, wanted)
     work = _Work(localizer, rows, ready, **wanted)
-    decisions: list[Decision] = []
     with alone(out):
         journal = Journal(out, provenance, whole, resume)
         with journal.kept():
             n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, whole.n_planes * whole.field_px[0] * whole.field_px[1])))
             found = journal.rows()
             for block in ahead(blocks_of(whole, whole, n, 0, journal.next_frame)):
-                part, beside, why = work.fit(frames_of(block, whole, ready, chosen), (block.start, block.stop))
+                part, beside = work.fit(frames_of(block, whole, ready, chosen), (block.start, block.stop))
                 journal.add(part, block.start, block.stop, beside)
-                decisions += why
                 found += len(part)
                 report(Progress(block.stop - whole.frames[0], whole.n_frames, found, time.monotonic() - started))
                 journal.heed(stop(), f"after frame {block.stop - 1} of {whole.frames[1] - 1}")
             counts = {"refined": 0, "linked": 0}
+            decisions = [one for _, arrays in journal.parts_beside(stop) for one in _decisions(arrays)]
             written = write_table(out, work.joined(journal, stop, counts), provenance)
+            if add or remove:
+                write_decisions(decisions, out.with_suffix(".decisions.csv"))
         journal.remove()
     return Refinement(
         out,
@@ -182,6 +194,7 @@ def refine(
         counts["linked"],
         decisions,
         time.monotonic() - started,
+        whole.n_frames,
         ready.lines,
         ready.warnings,
         provenance,
@@ -283,8 +296,8 @@ class _Work:
         self.prior, self.share, self.add, self.remove = prior and "sigma_x_nm" in rows, share_positions, add, remove
         self.kept = [name for name in rows.columns if name in ("probability", "molecule", "channel")]
 
-    def fit(self, frames: Frames, part: tuple[int, int]) -> tuple[Localizations, dict[str, np.ndarray], list[Decision]]:
-        """Fit the rows of a block; gives them, what each frame alone tells of them, and what was added and removed."""
+    def fit(self, frames: Frames, part: tuple[int, int]) -> tuple[Localizations, dict[str, np.ndarray]]:
+        """Fit the rows of a block; gives them, and what each frame alone tells of them and what was added and removed, as arrays."""
         low, high = np.searchsorted(self.rows.frame, part)
         rows = self.rows.select(np.arange(low, high))
         crowd = self.localizer.crowd(frames)
@@ -303,7 +316,7 @@ class _Work:
         order = torch.from_numpy(np.lexsort((fits.at[:, 0].cpu().numpy(), fits.at[:, 1].cpu().numpy(), fits.frame.cpu().numpy())))
         fits, number, prior = fits.select(order), number[order], None if prior is None else prior.select(order)
         evidence = Evidence.of(fits, prior, frames.origin_px)
-        return self._table(fits, crowd, rows, number), dict(vars(evidence)), crowd.decisions
+        return self._table(fits, crowd, rows, number), {**vars(evidence), **_columns(crowd.decisions)}
 
     def _begin(self, rows: Localizations, crowd: Crowd) -> tuple[JointFits, Prior | None]:
         """Turn rows into places where fits begin, and what is known of them."""
@@ -362,7 +375,7 @@ class _Work:
         density, radius = self._surroundings(k)
         for before, (table, arrays), after in _with_halo(journal, stop):
             near = (*before, (table, arrays), *after)
-            evidence = Evidence.concat([beside for _, beside in near])
+            evidence = Evidence.concat([{name: beside[name] for name in EVIDENCE} for _, beside in near])
             frame = np.concatenate([one.frame for one, _ in near])
             start = sum(len(one) for one, _ in before)
             rows = slice(start, start + len(table))
@@ -410,6 +423,25 @@ def _with_halo(journal: Journal, stop: Callable[[], int]) -> Iterator[tuple[list
             for old in range(first):
                 held[old] = (Localizations.empty(), {})  # no longer needed
             done += 1
+
+
+def _columns(decisions: list[Decision]) -> dict[str, np.ndarray]:
+    """Turn decisions into arrays."""
+    return {f"why_{f.name}": np.array([getattr(one, f.name) for one in decisions]) for f in fields(Decision)}
+
+
+def _decisions(arrays: dict[str, np.ndarray]) -> Iterator[Decision]:
+    columns = [arrays[f"why_{f.name}"].tolist() for f in fields(Decision)]
+    return (Decision(*row) for row in zip(*columns, strict=True))
+
+
+def write_decisions(decisions: Sequence[Decision], path: Path) -> None:
+    """Write decisions as CSV."""
+    names = [f.name for f in fields(Decision)]
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(names)
+        rows.writerows([getattr(one, name) for name in names] for one in decisions)
 
 
 _Part = tuple[Localizations, dict[str, np.ndarray]]
