@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..pipeline import Progress, Run
     from ..preparation import Preparation
     from ..selection import Selection
+    from ..verbs import Refinement
 
 LOCALIZE_EXAMPLES = (
     "denseloc localize movie.tif -o table.parquet --pixel-size-nm 100",
@@ -26,6 +28,7 @@ LOCALIZE_EXAMPLES = (
     "denseloc localize run7/ -o table.hdf5 --frames 0:5000 --roi 64,64,128,128",
     "denseloc localize movie.tif -o table.parquet --model mine.safetensors",
     "denseloc localize movie.tif -o table.parquet --method single --psf psf.h5",
+    "denseloc localize movie.tif -o table.parquet --model mine.safetensors --refine",
     "denseloc localize movie.tif -o table.parquet --min-probability 0.7 --max-sigma-nm 30",
     "denseloc localize movie.tif -o table.parquet --resume",
 )
@@ -47,6 +50,7 @@ def localize(
     min_photons: options.MinPhotons = None,
     allow_truncated: options.AllowTruncated = False,
     planes: options.Planes = None,
+    refine: options.Refine = False,
     resume: options.Resume = False,
     no_picture: options.NoPicture = False,
     no_report: options.NoReport = False,
@@ -59,11 +63,6 @@ def localize(
 
     What is not said is measured in the movie, and printed with its interval. Ctrl-C keeps the finished blocks for --resume.
     """
-    wanted = {
-        "pixel_size_nm": pixel_size(pixel_size_nm),
-        "frames": frame_range(frames),
-        "roi_px": region(roi),
-    }
     with Screen("looking at the movie", "localizing", quiet) as screen:
         from .. import pipeline
         from ..preparation import read_camera
@@ -74,33 +73,65 @@ def localize(
             check_beside(out, not no_picture, not no_report)
             watch.prepared(ready)
 
+        given: dict[str, Any] = {"psf": psf, "camera": None if camera is None else read_camera(camera), "planes": planes}
+        given |= {"block_frames": block_frames, "device": device, "resume": resume, "allow_truncated": allow_truncated}
+        given |= {"pixel_size_nm": pixel_size(pixel_size_nm), "report": watch.report}
+        first = first_table(out) if refine else out
+        made: Refinement | None = None
         with orderly_stop(screen.say, "the present block") as stop:
-            run = pipeline.localize(
-                movie,
-                out,
-                model=_model(model, method),
-                method=method,
-                psf=psf,
-                camera=None if camera is None else read_camera(camera),
-                threshold=threshold,
-                min_probability=min_probability,
-                max_sigma_nm=max_sigma_nm,
-                min_photons=min_photons,
-                tile_px=tile_px,
-                block_frames=block_frames,
-                device=device,
-                resume=resume,
-                allow_truncated=allow_truncated,
-                planes=planes,
-                prepared=prepared,
-                report=watch.report,
-                stop=stop,
-                **wanted,  # type: ignore[arg-type]
-            )
+            if not (refine and resume and first.exists()):
+                run = pipeline.localize(
+                    movie,
+                    first,
+                    model=_model(model, method),
+                    method=method,
+                    frames=frame_range(frames),
+                    roi_px=region(roi),
+                    threshold=threshold,
+                    min_probability=min_probability,
+                    max_sigma_nm=max_sigma_nm,
+                    min_photons=min_photons,
+                    tile_px=tile_px,
+                    prepared=prepared,
+                    stop=stop,
+                    **given,
+                )
+            if refine and not stop():
+                made = _refined(first, movie, out, screen, stop, given)
+                run = made.as_run()
             late = stop()
     if late:
         raise ended(late, f"{run.table} is whole; picture and report were not made (denseloc render and denseloc report do it)")
     finish(run, quiet, not no_picture, not no_report)
+    if made is not None and not quiet:
+        told(made)
+
+
+def first_table(out: Path) -> Path:
+    """Name the table of the first values, which stands beside the refined one until that is whole."""
+    return out.with_name(out.stem + ".first.parquet")
+
+
+def _refined(first: Path, movie: Path, out: Path, screen: Screen, stop: Callable[[], int], given: dict[str, Any]) -> Refinement:
+    """Refine the table of the first values and remove it."""
+    from .. import verbs
+
+    screen.say("refining what was found")
+    made = verbs.refine(first, movie, out, stop=stop, **given)
+    first.unlink()
+    return made
+
+
+def told(made: Refinement) -> None:
+    """Say what a refinement has moved, added and removed."""
+    share = f", {number(made.linked)} share their position with another frame" if made.linked else ""
+    say(f"refined  {number(made.refined)} of {number(made.rows)} localizations{share}")
+    kinds: dict[str, int] = {}
+    for decision in made.decisions:
+        kinds[decision.what] = kinds.get(decision.what, 0) + 1
+    if kinds:
+        words = ", ".join(f"{number(n)} {what}" for what, n in sorted(kinds.items()))
+        say(f"         {words}: see {made.table.with_suffix('.decisions.csv').name}")
 
 
 APART = ("note", "if you know your camera, give it")

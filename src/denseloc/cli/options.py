@@ -52,8 +52,8 @@ TableOut = Annotated[
     Path, _given("Table to write: .parquet, .csv (ThunderSTORM), .hdf5 (Picasso).", "--out", "-o", metavar="TABLE")
 ]
 Model = Annotated[str | None, _given("Model file, or name of a shipped one (see: denseloc models).", metavar="FILE|NAME")]
-Method = Annotated[str | None, _given("Method by its name, where no model is given (decode, single).", metavar="NAME")]
-Psf = Annotated[Path | None, _given("Calibrated PSF, for a method that needs no training (single).", metavar="FILE")]
+Method = Annotated[str | None, _given("Method by its name, where no model is given (decode, single, multi, cel0).", metavar="NAME")]
+Psf = Annotated[Path | None, _given("Calibrated PSF, for a method that needs no training (single, multi, cel0).", metavar="FILE")]
 FrameRange = Annotated[str | None, _given("Only the rows of frames A .. B-1, counted from 0.", metavar="A:B")]
 Planes = Annotated[
     int | None, _else("Focal planes of a frame, where they follow one another as images of the file.", "what the file says", min=1)
@@ -61,6 +61,7 @@ Planes = Annotated[
 Roi = Annotated[str | None, _given("Only this region, in pixels.", metavar="Y0,X0,H,W")]
 Threshold = Annotated[float | None, _else("Least probability of a localization, 0 to 1.", "the method's own")]
 AllowTruncated = Annotated[bool, _switch("--allow-truncated", "Use the whole frames of a movie file that breaks off.")]
+Refine = Annotated[bool, _switch("--refine", "Refine what was found by maximum likelihood (see: denseloc refine).")]
 Resume = Annotated[bool, _switch("--resume", "Go on where an interrupted run was stopped.")]
 NoPicture = Annotated[bool, _switch("--no-picture", "Leave the picture out.")]
 NoReport = Annotated[bool, _switch("--no-report", "Leave the report out.")]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Argument, Option
 
 from . import options
-from .analysis import Watch, check_beside, finish
+from .analysis import Watch, check_beside, finish, told
 from .screen import Screen
 from .signals import ended, orderly_stop
-from .words import number, pixel_size, say
-
-if TYPE_CHECKING:
-    from ..verbs import Refinement
+from .words import pixel_size
 
 MovieOfTable = Annotated[Path, Argument(metavar="MOVIE", help="The movie that the table was made from.", show_default=False)]
 Psf = Annotated[
@@ -99,14 +96,3 @@ def refine(
     finish(made.as_run(), quiet, not no_picture, not no_report)
     if not quiet:
         told(made)
-
-
-def told(made: Refinement) -> None:
-    """Say what a refinement has moved, added and removed."""
-    share = f", {number(made.linked)} share their position with another frame" if made.linked else ""
-    say(f"refined  {number(made.refined)} of {number(made.rows)} localizations{share}")
-    kinds: dict[str, int] = {}
-    for decision in made.decisions:
-        kinds[decision.what] = kinds.get(decision.what, 0) + 1
-    if kinds:
-        say("         " + ", ".join(f"{number(n)} {what}" for what, n in sorted(kinds.items())) + ": see the .decisions.csv beside the table")

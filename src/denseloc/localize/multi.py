@@ -19,7 +19,7 @@ from ..errors import ModelError
 from ..fit import DEPTHS_NM, Noise
 from ..fit.joint import JointFits
 from ..fit.start import depth_starts
-from ..optics import PSF, PSFS, GaussianSettings, MultiplaneSettings, PSFSettings
+from ..optics import PSFS, GaussianSettings, MultiplaneSettings, PSFSettings
 from ..units import PixelSize
 from .base import Localizer, LocalizerSettings, Scales
 from .crowd import Crowd, CrowdSettings

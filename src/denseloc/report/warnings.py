@@ -111,7 +111,8 @@ def _model(samples: Sequence[FrameSample]) -> Iterator[str]:
 
 
 def _missing(table: Localizations) -> Iterator[str]:
-    bad = {name: len(table) - len(finite(table, name)) for name in table.columns}
+    may_lack = ("first_", "probability") if "is_refined" in table else ("first_",)  # emitters that a refinement has added
+    bad = {name: len(table) - len(finite(table, name)) for name in table.columns if not name.startswith(may_lack)}
     named = [f"{name} ({number(n)})" for name, n in bad.items() if n]
     if named:
         yield f"Some values are not numbers: {', '.join(named)} of {number(len(table))} rows. Leave these rows out first."
@@ -225,6 +226,8 @@ def _stretched(table: Localizations) -> Iterator[str]:
 
 
 def _sigma(table: Localizations) -> Iterator[str]:
+    if "is_refined" in table:  # other frames have told their share, the bound is that of one
+        return
     for axis in ("x", "y", "z"):
         sigma, bound = f"sigma_{axis}_nm", f"crlb_{axis}_nm"
         if sigma not in table or bound not in table:

@@ -139,6 +139,7 @@ def refine(
     whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
     whole = whole if planes is None else whole.with_planes(planes)
     told = rows.provenance
+    whole = _part(whole, told)
     size = pixel_size_nm or told.pixel_size_nm or whole.pixel_size_nm
     notes: list[str] = []
     document = _document(told)
@@ -215,6 +216,15 @@ def _rows(table: Localizations | Path | str, out: Path) -> Localizations:
         raise TableError("the table has no rows, so that there is nothing to refine; localize the movie first")
     good = np.isfinite(table.x_nm) & np.isfinite(table.y_nm)
     return table.select(good).sort()
+
+
+def _part(movie: Movie, told: Provenance) -> Movie:
+    """Take the frames and the region that a table was made from."""
+    frames, roi = told.settings.get("frames"), told.settings.get("roi_px")
+    first, last = movie.frames
+    within = isinstance(frames, list) and len(frames) == 2 and first <= frames[0] < frames[1] <= last
+    inside = isinstance(roi, list) and len(roi) == 4 and roi[0] + roi[2] <= movie.field_px[0] and roi[1] + roi[3] <= movie.field_px[1]
+    return movie.crop(tuple(frames) if within and frames else None, tuple(roi) if inside and roi else None)
 
 
 def _document(told: Provenance) -> Experiment | None:
