@@ -27,7 +27,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 ROW_KEYS = ("what", "result", "machine", "date", "seed")
 HEADLINES = (
-    "movie AS_N1_",
+    "movie AS_N1_LD, networks and fits",
+    "movie AS_N1_HD, networks and fits",
+    "movie AS_N1_LD, small preset, 4",
+    "movie AS_N1_HD, small preset, 4",
     "general 2D model, d1_n1000",
     "frames/s at 64x64",
     "localize, 20000 frames",

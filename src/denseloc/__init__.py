@@ -30,6 +30,7 @@ _VERBS: dict[str, str] = {
     "inspect": ".verbs",
     "plan": ".verbs",
     "recalibrate": ".verbs",
+    "refine": ".verbs",
     "demo": ".verbs",
     "Experiment": ".experiment",
     "Emitters": ".data",
@@ -123,6 +124,7 @@ if TYPE_CHECKING:
     from .verbs import inspect as inspect
     from .verbs import plan as plan
     from .verbs import recalibrate as recalibrate
+    from .verbs import refine as refine
     from .verbs import render as render
     from .verbs import report as report
     from .verbs import simulate as simulate

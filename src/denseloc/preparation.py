@@ -69,8 +69,10 @@ def prepare(
     method: str | None = None,
     device: torch.device | str = "cpu",
     psf: PSFSettings | None = None,
+    *,
+    count: bool = True,
 ) -> Preparation:
-    """Choose and measure what was not given; the model itself says, from a few frames, how many molecules there are.
+    """Choose and measure what was not given; the model itself says, from a few frames, how many molecules there are (unless ``count`` is off).
 
     Raises:
         MovieError: frames too small, no pixel size.
@@ -122,7 +124,7 @@ def prepare(
     if high > UNEVEN * max(low, 0.5) and crowd < CROWDED:
         background = uneven_background(movie, _converter(camera), conditions.excess, conditions.noise_variance)
     least = 0.0 if experiment.has_depth else measured.density_per_um2.low  # by one width; many widths look like many molecules
-    seen = survey(movie, chosen.localizer.to(device), camera, conditions, background, size)
+    seen = survey(movie, chosen.localizer.to(device), camera, conditions, background, size) if count else None
     if seen is not None:
         measured = _with_survey(measured, seen, least)
     lines = [_chosen(chosen, model is None)]

@@ -153,7 +153,7 @@ def refine(
         measured = document.psf
     keep_memory()
     chosen = choose_device(device)
-    ready = prepare(whole, None, size, camera or _camera(told, document, whole), "multi", chosen, measured)
+    ready = prepare(whole, None, size, camera or _camera(told, document, whole), "multi", chosen, measured, count=False)
     ready = replace(ready, lines=[*ready.lines, *notes])
     _check_origin(rows, whole, ready)
     prepared(ready)
@@ -212,10 +212,10 @@ def _rows(table: Localizations | Path | str, out: Path) -> Localizations:
         if Path(table).resolve() == out.resolve():
             raise TableError(f"{out} is the table itself; give another name")
         table = read_table(table)
-    if len(table) == 0:
-        raise TableError("the table has no rows, so that there is nothing to refine; localize the movie first")
-    good = np.isfinite(table.x_nm) & np.isfinite(table.y_nm)
-    return table.select(good).sort()
+    rows = table.select(np.isfinite(table.x_nm) & np.isfinite(table.y_nm)).sort()
+    if len(rows) == 0:
+        raise TableError("the table has no rows with a position, so that there is nothing to refine; localize the movie first")
+    return rows
 
 
 def _part(movie: Movie, told: Provenance) -> Movie:
