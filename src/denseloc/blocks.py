@@ -14,11 +14,13 @@ from .preparation import Preparation
 
 
 def frames_of(block: Block, movie: Movie, ready: Preparation, device: torch.device) -> Frames:
-    """Turn a block of counts into photons on the device."""
+    """Turn a block of counts into photons on the device; full pixels become NaN where the method can do without them."""
     counts = block.counts
     if not np.issubdtype(counts.dtype, np.floating) or counts.dtype.itemsize != 4:
         counts = counts.astype(np.float32)
     photons = ready.camera.to_photons(torch.from_numpy(np.ascontiguousarray(counts)).to(device))
+    if ready.model.experiment.localizer.misses_pixels and np.isfinite(ready.measured.saturation_counts):
+        photons[torch.from_numpy(counts >= ready.measured.saturation_counts).to(device)] = torch.nan
     background = None if ready.background is None else torch.from_numpy(ready.background).to(device)
     variance = ready.camera.noise_variance(movie.shape_px)
     return Frames(

@@ -69,6 +69,7 @@ class Conditions:
         density_per_um2: emitters per um^2 and frame.
         photons: mean photons of an emitter in a frame, rough.
         notes: what a reader should know besides, one sentence each.
+        saturation_counts: counts at which pixels are full; infinite where none seems to be.
     """
 
     offset_counts: Estimate
@@ -81,6 +82,7 @@ class Conditions:
     density_per_um2: Estimate
     photons: Estimate
     notes: tuple[str, ...] = ()
+    saturation_counts: float = np.inf
 
     def lines(self) -> list[str]:
         """Say the conditions in plain words, one line each, and how to override them."""
@@ -337,6 +339,7 @@ def _conditions(state: _State, optics: _Optics, given: _Optics | None, spots: Sp
         density_per_um2=_estimate(_scaled(density, 1 / area_um2), "emitters per um^2 and frame", "measured", None, way),
         photons=_estimate(_scaled(photons, excess), "photons", seen, None, way if seen == "measured" else ""),
         notes=(*_other_width(optics, given, side_nm), *_notes(state, optics, excess_source, seen)),
+        saturation_counts=camera.sample.saturation,
     )
 
 
@@ -420,7 +423,10 @@ def _notes(state: _State, optics: _Optics, excess_source: Source, seen: Source) 
     if not state.measured:
         notes.append("the movie is too small or too dark to show its camera; offset and gain are assumed")
     if np.isfinite(state.camera.sample.saturation):
-        notes.append("some pixels are full; bright molecules look wider and dimmer than they are")
+        notes.append(
+            f"some pixels are full ({state.camera.sample.saturation:.0f} counts): bright molecules look wider and dimmer than they are; fits leave "
+            "these pixels out"
+        )
     offset = state.transfer.offset
     if state.camera.offset is None and (offset.high - offset.low) / state.transfer.slope.value > 0.5 * state.law.background:
         notes.append("the movie hardly tells the offset from the background; localizations depend little on it")

@@ -32,6 +32,7 @@ from .noise import Noise
 LEAST_PHOTONS, LEAST_BACKGROUND = 1e-2, 1e-3
 CHUNK = 1 << 22  # numbers held at once for the windows and patches of one bucket
 SETTLED_PX, SETTLED_LIGHT = 0.01, 0.01  # changes below which a neighbour's light counts as known
+KINK = 30.0  # see `levenberg.climb`
 AT_ONCE = 4096  # emitters drawn at once
 
 
@@ -334,7 +335,7 @@ class Joint:
         """Fit groups of one size and, with a state, write down how they have ended."""
         step = max(LANES, 1024 // max(1, problem.e))
         limits = problem.limits()
-        found = climb(problem.score, problem.first, limits, tolerance=tolerance, max_iterations=max_iterations, batch=step)
+        found = climb(problem.score, problem.first, limits, tolerance=tolerance, max_iterations=max_iterations, batch=step, kink=KINK)
         if state is not None:
             problem.keep(found, limits, state)
         return found

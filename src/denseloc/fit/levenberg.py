@@ -22,7 +22,6 @@ Score = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 FIRST_DAMPING, LARGEST_DAMPING = 1e-2, 1e8
 SLACK = 1e-4  # rises of the objective that rounding may make
-FLAT = 30.0  # times the tolerance: what a step may still promise if the last one has changed nothing, as at a kink of the PSF
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Climb:
 
 
 def climb(
-    score: Score, start: Tensor, limits: Limits, *, tolerance: float = 1e-4, max_iterations: int = 50, batch: int = 512
+    score: Score, start: Tensor, limits: Limits, *, tolerance: float = 1e-4, max_iterations: int = 50, batch: int = 512, kink: float = 0.0
 ) -> Climb:
     """Find the maxima of likelihoods.
 
@@ -68,9 +67,11 @@ def climb(
         start: (n, p) float64.
         limits: where the parameters may go; one that is pressed against its bound stays there.
         tolerance: a problem has converged when the deviance cannot fall by more than this: its square root is the distance from the
-            maximum in standard errors. Also one whose last step has changed the objective by less and that promises little more.
+            maximum in standard errors.
         max_iterations: evaluations of one problem.
         batch: problems worked on at once.
+        kink: a problem has also converged if its last step has changed the objective by less than the tolerance and the next one promises
+            less than this many times the tolerance, as at kinks of a PSF, where steps lead to and fro.
     """
     n, p = start.shape
     trial = torch.minimum(torch.maximum(start, limits.low), limits.high)
@@ -101,7 +102,7 @@ def climb(
         trial[active] = there
         iterations[active] += 1
         promised = gain * (1 + damped) < tolerance
-        done = promised | (flat & (gain < FLAT * tolerance))
+        done = promised | (flat & (gain < kink * tolerance))
         ended = active[done]
         at[ended], converged[ended] = torch.where(promised[:, None], there, here)[done], True
         active = active[~(done | (iterations[active] >= max_iterations) | (damping[active] > LARGEST_DAMPING))]

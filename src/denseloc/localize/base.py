@@ -62,6 +62,9 @@ class LocalizerSettings(Section):
     needs_training: ClassVar[bool] = True
     """Whether it is of use only with trained weights; its localizer is a `TrainableLocalizer` then."""
 
+    misses_pixels: ClassVar[bool] = False
+    """Whether photons may be NaN where a pixel tells nothing, as full ones do."""
+
     takes_psf: ClassVar[bool] = False
     """Whether it fits a PSF: its section has a key ``psf``, and where that is None it gets the document's."""
 

@@ -23,7 +23,7 @@ from ..fit.groups import neighbours
 from ..fit.joint import Joint, JointFits, Prior
 from ..fit.start import depth_starts
 from ..optics import PSF
-from .single import Matched, ghosts, maxima, windows
+from .single import Matched, filled, ghosts, maxima, windows
 
 LEVELS = (4.0, 2.0, 1.0, 1.0, 1.0)
 """Significances, over the one asked for, at which the residual is searched, one after the other: bright emitters first."""
@@ -145,7 +145,7 @@ class Crowd:
         still = self.noise.variance
         variance = (still if isinstance(still, Tensor) else torch.tensor(float(still))).to(photons).expand(photons.shape)
         variance = variance + self.noise.excess * light
-        left = Frames(photons - light, frames.pixel_size_nm, variance=variance, origin_px=frames.origin_px)
+        left = Frames(filled(photons) - light, frames.pixel_size_nm, variance=variance, origin_px=frames.origin_px)
         matched = Matched(self.joint.psf, self.depths, self.settings.window_px, left, self.noise)
         peaks, heights = [torch.zeros(0, 3, dtype=torch.long, device=photons.device)], [photons.new_zeros(0)]
         for index in range(*part):
@@ -154,7 +154,7 @@ class Crowd:
             peaks.append(torch.cat((torch.full_like(places[:, :1], index), places), 1))
             heights.append(score[places[:, 0], places[:, 1]])
         peak, height = torch.cat(peaks), torch.cat(heights)
-        begun = self._alone(left.photons, variance, peak)
+        begun = self._alone(photons - light, variance, peak)
         good = self._apart(begun, fits) & torch.isfinite(begun.at).all(1) & (begun.at[:, -1] > 1.0)
         self._note(begun.frame[good], begun.at[good], "added", height[good], level)
         return begun.select(good)

@@ -38,6 +38,7 @@ class MultiSettings(LocalizerSettings):
 
     needs_training: ClassVar[bool] = False
     takes_psf: ClassVar[bool] = True
+    misses_pixels: ClassVar[bool] = True
 
     kind: Literal["multi"] = "multi"
     psf: PSFKind | None = Field(None, description="the PSF; absent: a Gaussian as wide as is measured or told of the movie")

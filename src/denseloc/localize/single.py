@@ -47,6 +47,7 @@ class SingleSettings(LocalizerSettings):
 
     needs_training: ClassVar[bool] = False
     takes_psf: ClassVar[bool] = True
+    misses_pixels: ClassVar[bool] = True
 
     kind: Literal["single"] = "single"
     psf: PSFKind | None = Field(None, description="the PSF; absent: a Gaussian as wide as is measured or told of the movie")
@@ -225,7 +226,7 @@ class Matched:
 
     def significance(self, index: int) -> Tensor:
         """Give the significance in one frame, (h, w)."""
-        light = self.frames.photons[index]
+        light = filled(self.frames.photons[index])
         level = light.mean((1, 2), keepdim=True)  # taken away first: sums of small numbers keep their digits
         sums = torch.stack([self._filter(image, kernel) for image, kernel in zip(light - level, self.kernels, strict=True)])
         score = (sums[:, :-1] - self.mean * sums[:, -1:]).sum(0)
@@ -254,6 +255,15 @@ class Matched:
     def _filter(self, image: Tensor, kernels: Tensor) -> Tensor:
         """Correlate an image (h, w) with kernels (c, k, k); pixels outside count as 0."""
         return functional.conv2d(image[None, None], kernels[:, None], padding=self.size // 2)[0]
+
+
+def filled(photons: Tensor) -> Tensor:
+    """Give pixels that tell nothing (NaN) the brightest value there is: they are full, and there is light."""
+    absent = torch.isnan(photons)
+    if not bool(absent.any()):
+        return photons
+    there = photons[~absent]
+    return torch.where(absent, there.max() if len(there) else torch.zeros_like(photons[..., :1]), photons)
 
 
 LEAST_LIGHT = 0.1  # photons per pixel: a darker background would make single photons significant
