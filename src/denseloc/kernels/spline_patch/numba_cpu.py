@@ -188,6 +188,12 @@ def _scratch(size: int, s: int, wide: int, like: np.ndarray) -> tuple[np.ndarray
     return np.empty((3, 2, 4), like.dtype), in_z, in_x
 
 
+@_fast
+def room(phases: Phases, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Make scratch for `draw`."""
+    return _scratch(size, phases.values.shape[2], phases.values.shape[4], phases.values)
+
+
 # ------------------------------------------------------------------------------------------------------------------ the operations
 
 
@@ -208,32 +214,56 @@ def values(phases: Phases, dx_px: np.ndarray, dy_px: np.ndarray, level: np.ndarr
 
 
 @_fast
+def draw(
+    phases: Phases,
+    plane: int,
+    dx: float,
+    dy: float,
+    level: float,
+    size: int,
+    scratch: tuple[np.ndarray, np.ndarray, np.ndarray],
+    out: np.ndarray,
+    to_value: int,
+    slopes: np.ndarray,
+    to_x: int,
+    to_y: int,
+    to_z: int,
+) -> None:
+    """Draw one plane of one emitter into runs of ``size * size`` that begin at these places of ``out`` and, unless -1, ``slopes``."""
+    nz, s, _, wide = phases.values.shape[1:5]
+    w, in_z, in_x = scratch
+    flat, node, tap, more = phases.values.ravel(), phases.node, phases.tap, phases.more
+    wz, wy, wx, by_z, by_y, by_x = w[0, 0], w[1, 0], w[2, 0], w[0, 1], w[1, 1], w[2, 1]
+    z, y, x = _place(phases, dx, dy, level, w)
+    first = (plane * nz + z) * s * s * wide * wide
+    _along_z(flat, first, y, x, size, s, wide, node, more, wz, in_z)
+    if to_x >= 0:
+        _along_x(in_z, size, s, wide, tap, more, by_x, in_x)
+        _along_y(in_x, size, tap, wy, slopes, to_x)
+    _along_x(in_z, size, s, wide, tap, more, wx, in_x)
+    _along_y(in_x, size, tap, wy, out, to_value)
+    if to_y >= 0:
+        _along_y(in_x, size, tap, by_y, slopes, to_y)
+    if to_z >= 0:
+        _along_z(flat, first, y, x, size, s, wide, node, more, by_z, in_z)
+        _along_x(in_z, size, s, wide, tap, more, wx, in_x)
+        _along_y(in_x, size, tap, wy, slopes, to_z)
+
+
+@_fast
 def values_and_derivatives(
     phases: Phases, dx_px: np.ndarray, dy_px: np.ndarray, level: np.ndarray, out: np.ndarray, derivatives: np.ndarray
 ) -> None:
     """Do as `values`, and write ``derivatives`` (n, 3, planes, k, k) by dx, dy and level."""
-    planes, nz, s, _, wide, _ = phases.values.shape
-    size, depth = out.shape[-1], s * s * wide * wide
+    planes, size = out.shape[1], out.shape[-1]
     area = size * size
-    flat, drawn, slopes = phases.values.ravel(), out.ravel(), derivatives.ravel()
-    node, tap, more = phases.node, phases.tap, phases.more
-    w, in_z, in_x = _scratch(size, s, wide, out)
-    wz, wy, wx, by_z, by_y, by_x = w[0, 0], w[1, 0], w[2, 0], w[0, 1], w[1, 1], w[2, 1]
+    drawn, slopes = out.ravel(), derivatives.ravel()
+    scratch = room(phases, size)
     for i in range(len(dx_px)):
-        z, y, x = _place(phases, dx_px[i], dy_px[i], level[i], w)
         for p in range(planes):
-            first = (p * nz + z) * depth
-            to_x = (3 * i * planes + p) * area
-            to_y, to_z = to_x + planes * area, to_x + 2 * planes * area
-            _along_z(flat, first, y, x, size, s, wide, node, more, wz, in_z)
-            _along_x(in_z, size, s, wide, tap, more, by_x, in_x)
-            _along_y(in_x, size, tap, wy, slopes, to_x)
-            _along_x(in_z, size, s, wide, tap, more, wx, in_x)
-            _along_y(in_x, size, tap, wy, drawn, (i * planes + p) * area)
-            _along_y(in_x, size, tap, by_y, slopes, to_y)
-            _along_z(flat, first, y, x, size, s, wide, node, more, by_z, in_z)
-            _along_x(in_z, size, s, wide, tap, more, wx, in_x)
-            _along_y(in_x, size, tap, wy, slopes, to_z)
+            to = (3 * i * planes + p) * area
+            to_y, to_z = to + planes * area, to + 2 * planes * area
+            draw(phases, p, dx_px[i], dy_px[i], level[i], size, scratch, drawn, (i * planes + p) * area, slopes, to, to_y, to_z)
 
 
 @_fast

@@ -1,0 +1,477 @@
+"""The whole fit of one spot after another, compiled: start, choice among starts, climb and agreement, without leaving the cache.
+
+What it does is defined by `start`, `levenberg.climb` and `deviance`, which tests compare with it; here it is for aligned Gaussians and splines
+on the CPU. Compiled code is kept beside this file and does not notice changes of the kernels that it takes in: touch this file after such a
+change.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels.damped_step.numba_cpu import solve
+from ..kernels.spline_patch.numba_cpu import Phases, draw, room
+from ..kernels.spot_score.elementary import fast, log, log_factorial, merged
+from ..kernels.spot_score.naive import LEAST_MEAN
+from ..kernels.spot_score.numba_cpu import COUNT, DARK, THERE, add_plane, draw_aligned, line_room, load, mirror, place, run_length
+from .deviance import LEAST, MOST, N_MEANS, N_SHARES
+from .levenberg import FIRST_DAMPING, LARGEST_DAMPING, SLACK
+
+LIGHT = 3  # row of the pixels that holds photons, beside those of the score
+FAR_PX = 1e6  # positions beyond are no positions
+
+NOTHING, DEPTH, WIDTH, WIDTHS = 0, 1, 2, 3
+"""What is found besides x and y: nothing, the depth, a factor on both widths, one on each."""
+
+
+class Shape(NamedTuple):
+    """A PSF.
+
+    Args:
+        size: pixels across the patch of a spline; 0 for an aligned Gaussian.
+        widths: (2, 5) of the Gaussian along x and y: width in px, focus, 1 / depth, A, B of `optics.base.gaussian_width`.
+        z_min_nm, z_step_nm: of the spline; one that is the same at all depths has its first at infinity.
+        phases: its coefficients.
+    """
+
+    size: int
+    widths: np.ndarray
+    z_min_nm: float
+    z_step_nm: float
+    phases: Phases
+
+
+class Task(NamedTuple):
+    """What is asked: the third coordinate, backgrounds, the starts that are followed, and when to stop."""
+
+    gain: float
+    third: int
+    lights: int
+    tries: int
+    tolerance: float
+    max_iterations: int
+    is_amplified: bool
+
+
+class Bounds(NamedTuple):
+    """(p,) each, as `levenberg.Limits`; ``least_photons`` and less count as no emitter."""
+
+    low: np.ndarray
+    high: np.ndarray
+    stride: np.ndarray
+    least_photons: float
+
+
+class Starts(NamedTuple):
+    """Where to begin: given coordinates (n, s, c), or with n = 0 `start.Masks` and depths (s,)."""
+
+    places: np.ndarray
+    masks: np.ndarray
+    constants: np.ndarray
+    reach_px: float
+    depths: np.ndarray
+
+
+class Ends(NamedTuple):
+    """What is found: the fields of `levenberg.Climb`, and sums (n, 4) of log-likelihood, deviance, its expectation and variance."""
+
+    at: np.ndarray
+    objective: np.ndarray
+    fisher: np.ndarray
+    iterations: np.ndarray
+    converged: np.ndarray
+    sums: np.ndarray
+
+
+class _Scratch(NamedTuple):
+    """Room for one spot."""
+
+    window: tuple[int, int]
+    pixels: np.ndarray
+    terms: np.ndarray
+    work: np.ndarray
+    sums: np.ndarray
+    lines: np.ndarray
+    patch: np.ndarray
+    spline: tuple[np.ndarray, np.ndarray, np.ndarray]
+    matrix: np.ndarray
+
+
+# ------------------------------------------------------------------------------------------------------------------------ drawing
+
+
+@merged
+def _draw(shape: Shape, at: np.ndarray, third: int, plane: int, d: int, scratch: _Scratch) -> None:
+    """Draw one plane of a spot into the terms: its d slopes (or none), and the fraction behind them."""
+    h, w = scratch.window
+    if shape.size == 0:
+        _draw_gaussian(shape.widths, at, third, h, w, d, scratch.lines, scratch.terms)
+    else:
+        z_nm = at[2] if third == DEPTH else 0.0
+        level, slope = (z_nm - shape.z_min_nm) / shape.z_step_nm, 1.0 / shape.z_step_nm
+        _draw_spline(shape.phases, shape.size, at, plane, level, slope, h, w, d, scratch.spline, scratch.patch, scratch.terms)
+
+
+@fast
+def _draw_gaussian(
+    widths: np.ndarray, at: np.ndarray, third: int, h: int, w: int, d: int, lines: np.ndarray, terms: np.ndarray
+) -> None:
+    position, width, growth = lines[6], lines[7], lines[8]
+    for axis in range(2):
+        position[axis], base = at[axis], widths[axis, 0]
+        if third >= WIDTH:
+            growth[axis] = base
+            width[axis] = base * at[2 + axis * (third == WIDTHS)]
+        else:
+            inverse_depth, a, b = widths[axis, 2], widths[axis, 3], widths[axis, 4]
+            u = ((at[2] if third == DEPTH else 0.0) - widths[axis, 1]) * inverse_depth
+            square = 1.0 + u * u * (1.0 + u * (a + u * b))
+            root = math.sqrt(max(square, 0.05))
+            width[axis] = base * root
+            growth[axis] = base * inverse_depth * u * (2.0 + u * (3.0 * a + u * 4.0 * b)) / (2.0 * root) if square > 0.05 else 0.0
+    draw_aligned(position, width, growth, h, w, lines, d, terms)
+
+
+@fast
+def _draw_spline(
+    phases: Phases,
+    size: int,
+    at: np.ndarray,
+    plane: int,
+    level: float,
+    slope: float,
+    h: int,
+    w: int,
+    d: int,
+    scratch: tuple[np.ndarray, np.ndarray, np.ndarray],
+    patch: np.ndarray,
+    terms: np.ndarray,
+) -> None:
+    column, row, area = round(at[0]), round(at[1]), size * size
+    to_x, to_z = area if d > 0 else -1, 3 * area if d > 2 else -1
+    draw(phases, plane, at[0] - column, at[1] - row, level, size, scratch, patch, 0, patch, to_x, 2 * to_x, to_z)
+    if d > 2:
+        by_depth = patch[3 * area :]
+        for i in range(np.uint64(area)):
+            by_depth[i] *= slope
+    for a in range(d):
+        place(patch[(a + 1) * area : (a + 2) * area], row, column, h, w, terms[a])
+    place(patch[:area], row, column, h, w, terms[d])
+
+
+@merged
+def _is_place(at: np.ndarray, d: int) -> bool:
+    good = True
+    for k in range(d):
+        good = good and abs(at[k]) < FAR_PX
+    return good
+
+
+@merged
+def _score(shape: Shape, task: Task, at: np.ndarray, scratch: _Scratch, gradient: np.ndarray, fisher: np.ndarray) -> float:
+    """Give the objective at parameters (p,), and write the gradient and the Fisher matrix."""
+    gradient[:], fisher[:] = 0.0, 0.0
+    d = len(at) - 1 - task.lights
+    if not _is_place(at, d):
+        return math.nan
+    objective, bright = 0.0, task.gain * at[d]
+    for q in range(len(scratch.pixels)):
+        light = q if task.lights > 1 else 0
+        _draw(shape, at, task.third, q, d, scratch)
+        level = task.gain * at[d + 1 + light]
+        objective += add_plane(
+            scratch.pixels[q], scratch.terms, d, bright, task.gain, level, light, scratch.work, scratch.sums, gradient, fisher
+        )
+    mirror(fisher)
+    return objective
+
+
+# ------------------------------------------------------------------------------------------------------------------------- starts
+
+
+@merged
+def _by_moments(starts: Starts, k: int, scratch: _Scratch, at: np.ndarray) -> None:
+    """Write x and y as `start.by_moments` finds them with the k-th mask."""
+    bright = total = along_x = along_y = 0.0
+    for q in range(len(scratch.pixels)):
+        light, there = scratch.pixels[q, LIGHT], scratch.pixels[q, THERE]
+        n = whole = 0.0
+        for i in range(np.uint64(len(light))):
+            n, whole = n + there[i], whole + light[i]
+        level = whole / max(n, 1.0)
+        contrast, drawn, by_x, by_y = starts.masks[k, 0, q], starts.masks[k, 1, q], starts.masks[k, 2, q], starts.masks[k, 3, q]
+        for i in range(np.uint64(len(light))):
+            above = light[i] - level * there[i]
+            bright, total = bright + above * contrast[i], total + above * drawn[i]
+            along_x, along_y = along_x + above * by_x[i], along_y + above * by_y[i]
+    scale, spare, spare_x, spare_y, middle_x, middle_y, column, row = starts.constants[k]
+    bright *= scale
+    total += bright * spare
+    x, y = 2.0 * ((along_x + bright * spare_x) / total - middle_x), 2.0 * ((along_y + bright * spare_y) / total - middle_y)
+    found = total > 0.0 and abs(x) < np.inf and abs(y) < np.inf
+    at[0] = column + (min(max(x, -starts.reach_px), starts.reach_px) if found else 0.0)
+    at[1] = row + (min(max(y, -starts.reach_px), starts.reach_px) if found else 0.0)
+
+
+@merged
+def _by_least_squares(shape: Shape, task: Task, scratch: _Scratch, at: np.ndarray) -> None:
+    """Write photons and backgrounds behind the coordinates, as `start.by_least_squares` finds them."""
+    d, planes = len(at) - 1 - task.lights, len(scratch.pixels)
+    sums = scratch.sums.ravel()[: 3 * task.lights].reshape((task.lights, 3))  # pixels, light, fractions
+    sums[:] = 0.0
+    both = square = 0.0
+    for q in range(planes):
+        light, there = scratch.pixels[q, LIGHT], scratch.pixels[q, THERE]
+        if _is_place(at, d):
+            _draw(shape, at, task.third, q, 0, scratch)
+        else:
+            scratch.terms[0] = 0.0
+        drawn = scratch.terms[0]
+        n = whole = fraction = 0.0
+        for i in range(np.uint64(len(light))):
+            f = drawn[i] * there[i]
+            n, whole, fraction = n + there[i], whole + light[i], fraction + f
+            both, square = both + f * light[i], square + f * f
+        own = sums[q if task.lights > 1 else 0]
+        own[0], own[1], own[2] = own[0] + n, own[1] + whole, own[2] + fraction
+    for k in range(task.lights):
+        n = max(sums[k, 0], 1.0)
+        both, square = both - sums[k, 1] * sums[k, 2] / n, square - sums[k, 2] * sums[k, 2] / n
+    at[d] = max(both / max(square, 1e-12), 1.0)
+    for k in range(task.lights):
+        at[d + 1 + k] = max((sums[k, 1] - at[d] * sums[k, 2]) / max(sums[k, 0], 1.0), 0.0)
+
+
+@merged
+def _begin(
+    shape: Shape,
+    task: Task,
+    starts: Starts,
+    i: int,
+    scratch: _Scratch,
+    begun: np.ndarray,
+    gradient: np.ndarray,
+    fisher: np.ndarray,
+    order: np.ndarray,
+) -> int:
+    """Write all starts (s, p) of spot i, and in ``order`` (s,) which to follow; gives how many."""
+    s, p = begun.shape
+    d, given = p - 1 - task.lights, len(starts.places) > 0
+    for k in range(s):
+        if given:
+            begun[k, :d] = starts.places[i, k]
+        else:
+            _by_moments(starts, k, scratch, begun[k])
+            begun[k, 2:d] = starts.depths[k] if task.third == DEPTH else 1.0
+        _by_least_squares(shape, task, scratch, begun[k])
+        order[k] = k
+    if s <= task.tries:
+        return s
+    likely = np.empty(s)
+    for k in range(s):
+        likely[k] = _score(shape, task, begun[k], scratch, gradient, fisher)
+        likely[k] = likely[k] if likely[k] == likely[k] else np.inf
+        m = k
+        while m > 0 and likely[order[m - 1]] > likely[k]:
+            order[m] = order[m - 1]
+            m -= 1
+        order[m] = k
+    return task.tries
+
+
+# -------------------------------------------------------------------------------------------------------------------------- climb
+
+
+@merged
+def _climb(
+    shape: Shape,
+    task: Task,
+    bounds: Bounds,
+    scratch: _Scratch,
+    start: np.ndarray,
+    at: np.ndarray,
+    fisher: np.ndarray,
+    gradients: np.ndarray,
+    curvature: np.ndarray,
+    fixed: np.ndarray,
+) -> tuple[float, int, bool]:
+    """Do as `levenberg.climb` for one spot: write where it ends and the Fisher matrix; gives objective, iterations and convergence."""
+    p = len(at)
+    gradient, slope, trial, step = gradients[0], gradients[1], gradients[2], gradients[3]
+    for k in range(p):
+        trial[k] = min(max(start[k], bounds.low[k]), bounds.high[k])
+    at[:], gradient[:], fisher[:] = trial, 0.0, 0.0
+    objective, damping, iterations = np.inf, FIRST_DAMPING, 0
+    while True:
+        value = _score(shape, task, trial, scratch, slope, curvature)
+        if value <= objective + SLACK:
+            at[:], gradient[:], fisher[:] = trial, slope, curvature
+            objective, damping = value, 0.1 * damping
+        else:
+            damping = 10.0 * max(damping, FIRST_DAMPING)
+        for k in range(p):
+            fixed[k] = (at[k] <= bounds.low[k] and gradient[k] < 0.0) or (at[k] >= bounds.high[k] and gradient[k] > 0.0)
+        gain = solve(fisher, gradient, damping, fixed, scratch.matrix, step)
+        for k in range(p):
+            there = at[k] + min(max(step[k], -bounds.stride[k]), bounds.stride[k])
+            trial[k] = min(max(there, bounds.low[k]), bounds.high[k])
+        iterations += 1
+        if gain * (1.0 + damping) < task.tolerance:
+            at[:] = trial
+            return objective, iterations, True
+        damping = damping if gain == gain else 100.0 * damping
+        if iterations >= task.max_iterations or damping > LARGEST_DAMPING:
+            return objective, iterations, False
+
+
+@merged
+def _is_inside(at: np.ndarray, d: int, bounds: Bounds) -> bool:
+    """Whether coordinates and photons have kept off their bounds."""
+    inside = at[d] > bounds.least_photons
+    for k in range(d):
+        inside = inside and bounds.low[k] < at[k] < bounds.high[k]
+    return inside
+
+
+# ---------------------------------------------------------------------------------------------------------------------- agreement
+
+
+@merged
+def _agreement(shape: Shape, task: Task, table: np.ndarray, at: np.ndarray, scratch: _Scratch, out: np.ndarray) -> None:
+    """Write the sums (4,) of the log-likelihood, the deviance and its `deviance.expected_moments` with table (2, shares, expectations)."""
+    d = len(at) - 1 - task.lights
+    out[:] = 0.0
+    if not _is_place(at, d):
+        out[:] = math.nan
+        return
+    for q in range(len(scratch.pixels)):
+        _draw(shape, at, task.third, q, 0, scratch)
+        bright, level = task.gain * at[d], task.gain * at[d + 1 + (q if task.lights > 1 else 0)]
+        means, logs = scratch.work[0], scratch.work[1]
+        out[0], out[1] = _add_likelihood(scratch.pixels[q], scratch.terms[0], bright, level, means, logs, out[0], out[1])
+        out[2], out[3] = _add_moments(scratch.pixels[q], means, logs, table, task.is_amplified, out[2], out[3])
+
+
+@fast
+def _add_likelihood(
+    pixels: np.ndarray,
+    fractions: np.ndarray,
+    bright: float,
+    level: float,
+    means: np.ndarray,
+    logs: np.ndarray,
+    likelihood: float,
+    deviance: float,
+) -> tuple[float, float]:
+    """Write expectations and their logarithms; gives log-likelihood and deviance with those of a plane added."""
+    counts, there, dark = pixels[COUNT], pixels[THERE], pixels[DARK]
+    for i in range(np.uint64(len(means))):
+        mean = max(bright * fractions[i] + level + dark[i], LEAST_MEAN)
+        means[i] = mean
+        logs[i] = log(mean)
+    for i in range(np.uint64(len(means))):
+        mean, count = means[i], max(counts[i], 0.0)
+        likelihood += there[i] * (count * logs[i] - mean - log_factorial(count))
+        deviance += 2.0 * there[i] * (mean - count + count * (log(max(count, 1e-100)) - logs[i]))
+    return likelihood, deviance
+
+
+@fast
+def _add_moments(
+    pixels: np.ndarray, means: np.ndarray, logs: np.ndarray, table: np.ndarray, is_amplified: bool, first: float, second: float
+) -> tuple[float, float]:
+    """Give the sums with the expectation and the variance of the deviance of a plane added."""
+    there, dark = pixels[THERE], pixels[DARK]
+    per_log, least = (N_MEANS - 1) / math.log(MOST / LEAST), math.log(LEAST)
+    of_third, of_fourth = (1.5, 3.0) if is_amplified else (1.0, 1.0)
+    flat, other, is_dark = table.ravel(), np.uint64(N_MEANS * N_SHARES), dark.max() > 0.0
+    for i in range(np.uint64(len(means))):
+        mean = means[i]
+        light = max(mean - dark[i], 0.0)
+        if mean > MOST:
+            inverse = 1.0 / mean
+            expected = 1.0 - of_third * light * inverse * inverse / 3.0 + 0.5 * inverse
+            variance = 2.0 + (of_fourth - 6.0 * of_third) * light * inverse * inverse + 17.0 / 3.0 * inverse
+        else:
+            x = max((logs[i] - least) * per_log, 0.0)
+            column = min(int(x), N_MEANS - 2)
+            right = x - column
+            k = np.uint64((N_SHARES - 1) * N_MEANS + column)
+            if is_dark:
+                y = (N_SHARES - 1) * light / mean
+                row = min(int(y), N_SHARES - 2)
+                below, k = y - row, np.uint64(row * N_MEANS + column)
+                k1, k2, k3 = k + np.uint64(1), k + np.uint64(N_MEANS), k + np.uint64(N_MEANS + 1)
+                w0, w1, w2, w3 = (1.0 - below) * (1.0 - right), (1.0 - below) * right, below * (1.0 - right), below * right
+                expected = w0 * flat[k] + w1 * flat[k1] + w2 * flat[k2] + w3 * flat[k3]
+                k, k1, k2, k3 = k + other, k1 + other, k2 + other, k3 + other
+                variance = w0 * flat[k] + w1 * flat[k1] + w2 * flat[k2] + w3 * flat[k3]
+            else:  # all is light
+                expected = (1.0 - right) * flat[k] + right * flat[k + np.uint64(1)]
+                k = k + other
+                variance = (1.0 - right) * flat[k] + right * flat[k + np.uint64(1)]
+        first, second = first + there[i] * expected, second + there[i] * variance
+    return first, second
+
+
+# --------------------------------------------------------------------------------------------------------------------------- whole
+
+
+@fast
+def fit(
+    photons: np.ndarray,
+    dark: np.ndarray,
+    shape: Shape,
+    task: Task,
+    bounds: Bounds,
+    starts: Starts,
+    table: np.ndarray,
+    begin: int,
+    end: int,
+    ends: Ends,
+) -> None:
+    """Fit windows ``begin`` to ``end`` of photons (n, planes, h, w), with dark counts (n or 1, planes, h, w); writes to ``ends``."""
+    _, planes, h, w = photons.shape
+    s, p = (starts.places.shape[1] if len(starts.places) else len(starts.depths)), ends.at.shape[1]
+    d, run = p - 1 - task.lights, run_length(h, w)
+    scratch = _Scratch(
+        (h, w),
+        np.zeros((planes, 4, run)),
+        np.zeros((5, run)),
+        np.empty((2, run)),
+        np.empty((7, max(6, 3 * task.lights))),
+        line_room(h, w),
+        np.empty(4 * shape.size**2, shape.phases.values.dtype),
+        room(shape.phases, max(shape.size, 1)),
+        np.empty((p + 2, p)),
+    )
+    begun, order, gradients, fixed = np.empty((s, p)), np.empty(s, np.int64), np.empty((4, p)), np.empty(p, np.bool_)
+    curvature, at, fisher = np.empty((p, p)), np.empty(p), np.empty((p, p))
+    for i in range(begin, end):
+        for q in range(planes):
+            _load(photons[i, q], dark[i if len(dark) > 1 else 0, q], task.gain, scratch.pixels[q])
+        followed = _begin(shape, task, starts, i, scratch, begun, gradients[0], curvature, order)
+        best = np.inf
+        for k in range(followed):
+            objective, iterations, converged = _climb(
+                shape, task, bounds, scratch, begun[order[k]], at, fisher, gradients, curvature, fixed
+            )
+            rank = objective if converged and _is_inside(at, d, bounds) else objective + 1e12
+            if k == 0 or rank < best:
+                best = rank if rank == rank else np.inf
+                ends.at[i], ends.objective[i], ends.fisher[i] = at, objective, fisher
+                ends.iterations[i], ends.converged[i] = iterations, converged
+        _agreement(shape, task, table, ends.at[i], scratch, ends.sums[i])
+
+
+@merged
+def _load(photons: np.ndarray, dark: np.ndarray, gain: float, pixels: np.ndarray) -> None:
+    """Write the pixels of a plane: counts, presence, dark counts and photons."""
+    load(photons, dark, pixels)
+    for i in range(np.uint64(pixels.shape[1])):
+        light = pixels[COUNT, i]
+        pixels[LIGHT, i] = light
+        pixels[COUNT, i] = gain * light + pixels[DARK, i] * pixels[THERE, i]
