@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from denseloc.fit import SingleFits, drawing, fit_single, levenberg, on_cpu
+from denseloc.fit import SingleFits, drawing, fit_single, fused_verdict, levenberg, on_cpu
+from denseloc.fit.fisher import invert
 from denseloc.kernels.damped_step import naive as damped_step
 from denseloc.kernels.spot_score import naive as spot_score
 from denseloc.kernels.spot_score.naive import placed
@@ -177,3 +178,19 @@ def test_two_widths_are_found() -> None:
     assert fits.names == ("x_nm", "y_nm", "width_x_nm", "width_y_nm", "photons", "background")
     torch.testing.assert_close(fits["width_x_nm"].float(), along_x.detach(), rtol=1e-4, atol=0)
     torch.testing.assert_close(fits["width_y_nm"].float(), along_y.detach(), rtol=1e-4, atol=0)
+
+
+def test_covariances_are_inverse_matrices_and_infinite_where_there_is_none() -> None:
+    generator = torch.Generator().manual_seed(3)
+    for p in (2, 5, 7):
+        roots = torch.randn(9, p, p + 1, generator=generator, dtype=torch.float64) * 10.0 ** torch.arange(-3, p - 3)[:, None]
+        matrices = roots @ roots.mT
+        matrices[3, 1], matrices[3, :, 1] = 0, 0
+        matrices[4] = 0
+        matrices[5] = float("nan")
+        matrices[6, 0, 0] *= -1
+        found, work = np.empty((9, p, p)), np.empty((p + 2, p))
+        for i in range(9):
+            fused_verdict.invert(matrices[i].numpy(), work, found[i])
+        torch.testing.assert_close(torch.from_numpy(found), invert(matrices), rtol=1e-6, atol=0)
+        assert np.isinf(found[3:7]).all()

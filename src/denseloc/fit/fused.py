@@ -14,10 +14,9 @@ import numpy as np
 
 from ..kernels.damped_step.numba_cpu import solve
 from ..kernels.spline_patch.numba_cpu import Phases, draw, room
-from ..kernels.spot_score.elementary import fast, log, log_factorial, merged
-from ..kernels.spot_score.naive import LEAST_MEAN
+from ..kernels.spot_score.elementary import fast, merged, whole
 from ..kernels.spot_score.numba_cpu import COUNT, DARK, THERE, add_plane, draw_aligned, line_room, load, mirror, place, run_length
-from .deviance import LEAST, MOST, N_MEANS, N_SHARES
+from .fused_verdict import add_likelihood, add_moments, invert
 from .levenberg import FIRST_DAMPING, LARGEST_DAMPING, SLACK
 
 LIGHT = 3  # row of the pixels that holds photons, beside those of the score
@@ -76,13 +75,20 @@ class Starts(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """What is found: the fields of `levenberg.Climb`, and sums (n, 4) of log-likelihood, deviance, its expectation and variance."""
+    """What is found.
+
+    Args:
+        at, objective, fisher, iterations, converged: the fields of `levenberg.Climb`.
+        covariance: (n, p, p) as `fisher.invert` gives it.
+        sums: (n, 4) log-likelihood, deviance, its expectation and its variance.
+    """
 
     at: np.ndarray
     objective: np.ndarray
     fisher: np.ndarray
     iterations: np.ndarray
     converged: np.ndarray
+    covariance: np.ndarray
     sums: np.ndarray
 
 
@@ -220,7 +226,7 @@ def _by_moments(starts: Starts, k: int, scratch: _Scratch, at: np.ndarray) -> No
 def _by_least_squares(shape: Shape, task: Task, scratch: _Scratch, at: np.ndarray) -> None:
     """Write photons and backgrounds behind the coordinates, as `start.by_least_squares` finds them."""
     d, planes = len(at) - 1 - task.lights, len(scratch.pixels)
-    sums = scratch.sums.ravel()[: 3 * task.lights].reshape((task.lights, 3))  # pixels, light, fractions
+    sums = scratch.sums.reshape(scratch.sums.size)[: 3 * task.lights].reshape((task.lights, 3))  # pixels, light, fractions
     sums[:] = 0.0
     both = square = 0.0
     for q in range(planes):
@@ -256,13 +262,14 @@ def _begin(
     gradient: np.ndarray,
     fisher: np.ndarray,
     order: np.ndarray,
+    likely: np.ndarray,
 ) -> int:
     """Write all starts (s, p) of spot i, and in ``order`` (s,) which to follow; gives how many."""
     s, p = begun.shape
     d, given = p - 1 - task.lights, len(starts.places) > 0
     for k in range(s):
         if given:
-            begun[k, :d] = starts.places[i, k]
+            _copy(starts.places[i, k], begun[k, :d])
         else:
             _by_moments(starts, k, scratch, begun[k])
             begun[k, 2:d] = starts.depths[k] if task.third == DEPTH else 1.0
@@ -270,7 +277,6 @@ def _begin(
         order[k] = k
     if s <= task.tries:
         return s
-    likely = np.empty(s)
     for k in range(s):
         likely[k] = _score(shape, task, begun[k], scratch, gradient, fisher)
         likely[k] = likely[k] if likely[k] == likely[k] else np.inf
@@ -303,12 +309,15 @@ def _climb(
     gradient, slope, trial, step = gradients[0], gradients[1], gradients[2], gradients[3]
     for k in range(p):
         trial[k] = min(max(start[k], bounds.low[k]), bounds.high[k])
-    at[:], gradient[:], fisher[:] = trial, 0.0, 0.0
+    _copy(trial, at)
+    gradient[:], fisher[:] = 0.0, 0.0
     objective, damping, iterations = np.inf, FIRST_DAMPING, 0
     while True:
         value = _score(shape, task, trial, scratch, slope, curvature)
         if value <= objective + SLACK:
-            at[:], gradient[:], fisher[:] = trial, slope, curvature
+            _copy(trial, at)
+            _copy(slope, gradient)
+            _copy(curvature.reshape(p * p), fisher.reshape(p * p))
             objective, damping = value, 0.1 * damping
         else:
             damping = 10.0 * max(damping, FIRST_DAMPING)
@@ -320,7 +329,7 @@ def _climb(
             trial[k] = min(max(there, bounds.low[k]), bounds.high[k])
         iterations += 1
         if gain * (1.0 + damping) < task.tolerance:
-            at[:] = trial
+            _copy(trial, at)
             return objective, iterations, True
         damping = damping if gain == gain else 100.0 * damping
         if iterations >= task.max_iterations or damping > LARGEST_DAMPING:
@@ -341,7 +350,7 @@ def _is_inside(at: np.ndarray, d: int, bounds: Bounds) -> bool:
 
 @merged
 def _agreement(shape: Shape, task: Task, table: np.ndarray, at: np.ndarray, scratch: _Scratch, out: np.ndarray) -> None:
-    """Write the sums (4,) of the log-likelihood, the deviance and its `deviance.expected_moments` with table (2, shares, expectations)."""
+    """Write the sums (4,) of the log-likelihood, the deviance and its `deviance.expected_moments` with its table, flat."""
     d = len(at) - 1 - task.lights
     out[:] = 0.0
     if not _is_place(at, d):
@@ -351,76 +360,14 @@ def _agreement(shape: Shape, task: Task, table: np.ndarray, at: np.ndarray, scra
         _draw(shape, at, task.third, q, 0, scratch)
         bright, level = task.gain * at[d], task.gain * at[d + 1 + (q if task.lights > 1 else 0)]
         means, logs = scratch.work[0], scratch.work[1]
-        out[0], out[1] = _add_likelihood(scratch.pixels[q], scratch.terms[0], bright, level, means, logs, out[0], out[1])
-        out[2], out[3] = _add_moments(scratch.pixels[q], means, logs, table, task.is_amplified, out[2], out[3])
-
-
-@fast
-def _add_likelihood(
-    pixels: np.ndarray,
-    fractions: np.ndarray,
-    bright: float,
-    level: float,
-    means: np.ndarray,
-    logs: np.ndarray,
-    likelihood: float,
-    deviance: float,
-) -> tuple[float, float]:
-    """Write expectations and their logarithms; gives log-likelihood and deviance with those of a plane added."""
-    counts, there, dark = pixels[COUNT], pixels[THERE], pixels[DARK]
-    for i in range(np.uint64(len(means))):
-        mean = max(bright * fractions[i] + level + dark[i], LEAST_MEAN)
-        means[i] = mean
-        logs[i] = log(mean)
-    for i in range(np.uint64(len(means))):
-        mean, count = means[i], max(counts[i], 0.0)
-        likelihood += there[i] * (count * logs[i] - mean - log_factorial(count))
-        deviance += 2.0 * there[i] * (mean - count + count * (log(max(count, 1e-100)) - logs[i]))
-    return likelihood, deviance
-
-
-@fast
-def _add_moments(
-    pixels: np.ndarray, means: np.ndarray, logs: np.ndarray, table: np.ndarray, is_amplified: bool, first: float, second: float
-) -> tuple[float, float]:
-    """Give the sums with the expectation and the variance of the deviance of a plane added."""
-    there, dark = pixels[THERE], pixels[DARK]
-    per_log, least = (N_MEANS - 1) / math.log(MOST / LEAST), math.log(LEAST)
-    of_third, of_fourth = (1.5, 3.0) if is_amplified else (1.0, 1.0)
-    flat, other, is_dark = table.ravel(), np.uint64(N_MEANS * N_SHARES), dark.max() > 0.0
-    for i in range(np.uint64(len(means))):
-        mean = means[i]
-        light = max(mean - dark[i], 0.0)
-        if mean > MOST:
-            inverse = 1.0 / mean
-            expected = 1.0 - of_third * light * inverse * inverse / 3.0 + 0.5 * inverse
-            variance = 2.0 + (of_fourth - 6.0 * of_third) * light * inverse * inverse + 17.0 / 3.0 * inverse
-        else:
-            x = max((logs[i] - least) * per_log, 0.0)
-            column = min(int(x), N_MEANS - 2)
-            right = x - column
-            k = np.uint64((N_SHARES - 1) * N_MEANS + column)
-            if is_dark:
-                y = (N_SHARES - 1) * light / mean
-                row = min(int(y), N_SHARES - 2)
-                below, k = y - row, np.uint64(row * N_MEANS + column)
-                k1, k2, k3 = k + np.uint64(1), k + np.uint64(N_MEANS), k + np.uint64(N_MEANS + 1)
-                w0, w1, w2, w3 = (1.0 - below) * (1.0 - right), (1.0 - below) * right, below * (1.0 - right), below * right
-                expected = w0 * flat[k] + w1 * flat[k1] + w2 * flat[k2] + w3 * flat[k3]
-                k, k1, k2, k3 = k + other, k1 + other, k2 + other, k3 + other
-                variance = w0 * flat[k] + w1 * flat[k1] + w2 * flat[k2] + w3 * flat[k3]
-            else:  # all is light
-                expected = (1.0 - right) * flat[k] + right * flat[k + np.uint64(1)]
-                k = k + other
-                variance = (1.0 - right) * flat[k] + right * flat[k + np.uint64(1)]
-        first, second = first + there[i] * expected, second + there[i] * variance
-    return first, second
+        out[0], out[1] = add_likelihood(scratch.pixels[q], scratch.terms[0], bright, level, means, logs, out[0], out[1])
+        out[2], out[3] = add_moments(scratch.pixels[q], means, logs, table, task.is_amplified, out[2], out[3])
 
 
 # --------------------------------------------------------------------------------------------------------------------------- whole
 
 
-@fast
+@whole
 def fit(
     photons: np.ndarray,
     dark: np.ndarray,
@@ -436,7 +383,7 @@ def fit(
     """Fit windows ``begin`` to ``end`` of photons (n, planes, h, w), with dark counts (n or 1, planes, h, w); writes to ``ends``."""
     _, planes, h, w = photons.shape
     s, p = (starts.places.shape[1] if len(starts.places) else len(starts.depths)), ends.at.shape[1]
-    d, run = p - 1 - task.lights, run_length(h, w)
+    run = run_length(h, w)
     scratch = _Scratch(
         (h, w),
         np.zeros((planes, 4, run)),
@@ -448,23 +395,76 @@ def fit(
         room(shape.phases, max(shape.size, 1)),
         np.empty((p + 2, p)),
     )
-    begun, order, gradients, fixed = np.empty((s, p)), np.empty(s, np.int64), np.empty((4, p)), np.empty(p, np.bool_)
-    curvature, at, fisher = np.empty((p, p)), np.empty(p), np.empty((p, p))
+    begun, gradients, curvature = np.empty((s, p)), np.empty((4, p)), np.empty((p, p))
+    order, likely, fixed = np.empty(s, np.int64), np.empty(s), np.empty(p, np.bool_)
+    at, fisher = np.empty(p), np.empty((p, p))
     for i in range(begin, end):
-        for q in range(planes):
-            _load(photons[i, q], dark[i if len(dark) > 1 else 0, q], task.gain, scratch.pixels[q])
-        followed = _begin(shape, task, starts, i, scratch, begun, gradients[0], curvature, order)
-        best = np.inf
-        for k in range(followed):
-            objective, iterations, converged = _climb(
-                shape, task, bounds, scratch, begun[order[k]], at, fisher, gradients, curvature, fixed
-            )
-            rank = objective if converged and _is_inside(at, d, bounds) else objective + 1e12
-            if k == 0 or rank < best:
-                best = rank if rank == rank else np.inf
-                ends.at[i], ends.objective[i], ends.fisher[i] = at, objective, fisher
-                ends.iterations[i], ends.converged[i] = iterations, converged
-        _agreement(shape, task, table, ends.at[i], scratch, ends.sums[i])
+        _fit_one(
+            photons,
+            dark,
+            shape,
+            task,
+            bounds,
+            starts,
+            table,
+            i,
+            scratch,
+            begun,
+            order,
+            likely,
+            gradients,
+            curvature,
+            fixed,
+            at,
+            fisher,
+            ends,
+        )
+
+
+@fast
+def _copy(source: np.ndarray, target: np.ndarray) -> None:
+    for k in range(np.uint64(len(target))):
+        target[k] = source[k]
+
+
+@fast
+def _fit_one(
+    photons: np.ndarray,
+    dark: np.ndarray,
+    shape: Shape,
+    task: Task,
+    bounds: Bounds,
+    starts: Starts,
+    table: np.ndarray,
+    i: int,
+    scratch: _Scratch,
+    begun: np.ndarray,
+    order: np.ndarray,
+    likely: np.ndarray,
+    gradients: np.ndarray,
+    curvature: np.ndarray,
+    fixed: np.ndarray,
+    at: np.ndarray,
+    fisher: np.ndarray,
+    ends: Ends,
+) -> None:
+    """Fit window i; what stands between ``scratch`` and ``ends`` is scratch too."""
+    for q in range(photons.shape[1]):
+        _load(photons[i, q], dark[i if len(dark) > 1 else 0, q], task.gain, scratch.pixels[q])
+    followed = _begin(shape, task, starts, i, scratch, begun, gradients[0], curvature, order, likely)
+    best, d = np.inf, len(at) - 1 - task.lights
+    for k in range(followed):
+        objective, iterations, converged = _climb(
+            shape, task, bounds, scratch, begun[order[k]], at, fisher, gradients, curvature, fixed
+        )
+        rank = objective if converged and _is_inside(at, d, bounds) else objective + 1e12
+        if k == 0 or rank < best:
+            best = rank if rank == rank else np.inf
+            _copy(at, ends.at[i])
+            _copy(fisher.reshape(fisher.size), ends.fisher[i].reshape(fisher.size))
+            ends.objective[i], ends.iterations[i], ends.converged[i] = objective, iterations, converged
+    invert(ends.fisher[i], scratch.matrix, ends.covariance[i])
+    _agreement(shape, task, table, ends.at[i], scratch, ends.sums[i])
 
 
 @merged

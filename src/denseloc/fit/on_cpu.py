@@ -43,7 +43,7 @@ def fit(
     tries: int,
     tolerance: float,
     max_iterations: int,
-) -> tuple[Climb, Tensor]:
+) -> tuple[Climb, Tensor, Tensor]:
     """Fit one emitter in each window.
 
     Args:
@@ -57,7 +57,7 @@ def fit(
         tries, tolerance, max_iterations: as for `single.fit_single`.
 
     Returns:
-        the best ends, and (n, 4) sums of the log-likelihood, the deviance, its expectation and its variance.
+        the best ends, covariances (n, p, p), and (n, 4) sums of the log-likelihood, the deviance, its expectation and its variance.
     """
     from . import fused
 
@@ -65,8 +65,9 @@ def fit(
     n, p = len(photons), len(limits.low)
     task = fused.Task(noise.gain, third, p - drawing.n_coordinates - 1, tries, tolerance, max_iterations, noise.is_amplified)
     bounds = fused.Bounds(_array(limits.low), _array(limits.high), _array(limits.stride), least_photons)
+    matrices = np.empty((n, p, p)), np.empty((n, p, p))
     ends = fused.Ends(
-        np.empty((n, p)), np.empty(n), np.empty((n, p, p)), np.empty(n, np.int64), np.empty(n, np.bool_), np.empty((n, 4))
+        np.empty((n, p)), np.empty(n), matrices[0], np.empty(n, np.int64), np.empty(n, np.bool_), matrices[1], np.empty((n, 4))
     )
     arguments = (
         _array(photons),
@@ -75,11 +76,11 @@ def fit(
         task,
         bounds,
         _starts(starts, depths_nm, photons.shape, drawing.n_coordinates),
-        _array(moments_table(noise.is_amplified)),
+        _array(moments_table(noise.is_amplified).flatten()),
     )
     _spread(lambda begin, end: fused.fit(*arguments, begin, end, ends), n)
-    *found, sums = (torch.from_numpy(values) for values in ends)
-    return Climb(*found), sums
+    *found, covariance, sums = (torch.from_numpy(values) for values in ends)
+    return Climb(*found), covariance, sums
 
 
 def _spread(work: Callable[[int, int], Any], n: int) -> None:

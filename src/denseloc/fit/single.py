@@ -117,7 +117,9 @@ def fit_single(
     limits = _limits(drawing, photons, 1 if shared_background else psf.planes, z_range, reach_px)
     if on_cpu.takes(drawing, photons):
         starts = masks if places is None else places
-        found, sums = on_cpu.fit(drawing, photons, noise, starts, depths, limits, LEAST_PHOTONS, tries, tolerance, max_iterations)
+        found, covariance, sums = on_cpu.fit(
+            drawing, photons, noise, starts, depths, limits, LEAST_PHOTONS, tries, tolerance, max_iterations
+        )
     else:
         windows = Windows.of(photons, noise)
         parts = [
@@ -125,9 +127,9 @@ def fit_single(
             for some in _slices(photons)
         ]
         found = _best(drawing, windows, torch.cat(parts), limits, tries, tolerance, max_iterations)
-        every = torch.arange(len(photons), device=photons.device)
+        every, covariance = torch.arange(len(photons), device=photons.device), invert(found.fisher)
         sums = torch.cat([_agreement(drawing, windows, every[some], found.at[some], noise) for some in _slices(photons)])
-    return _finish(drawing, found, sums, limits)
+    return _finish(drawing, found, covariance, sums, limits)
 
 
 def _third(psf: PSF, depth: bool | None, free_width: bool | Literal["xy"]) -> Third | None:
@@ -227,7 +229,7 @@ def _at_limit(at: Tensor, limits: Limits, n_coordinates: int) -> Tensor:
     return pressed[:, :n_coordinates].any(1) | (at[:, n_coordinates] <= LEAST_PHOTONS)
 
 
-def _finish(drawing: Drawing, found: Climb, sums: Tensor, limits: Limits) -> SingleFits:
+def _finish(drawing: Drawing, found: Climb, covariance: Tensor, sums: Tensor, limits: Limits) -> SingleFits:
     """Give the ends in nm, with the verdict of the sums (n, 4) of log-likelihood, deviance, its expectation and its variance."""
     p = found.at.shape[1]
     likelihood, deviances, expected, variance = sums.unbind(1)
@@ -245,7 +247,7 @@ def _finish(drawing: Drawing, found: Climb, sums: Tensor, limits: Limits) -> Sin
     lights = p - drawing.n_coordinates - 1
     third = {None: (), "depth": ("z_nm",), "width": ("width_nm",), "widths": ("width_x_nm", "width_y_nm")}[drawing.third]
     background = ("background",) if lights == 1 else tuple(f"background_{k}" for k in range(lights))
-    covariance = invert(found.fisher) * units[:, None] * units
+    covariance = covariance * units[:, None] * units
     sound = torch.isfinite(covariance.diagonal(dim1=1, dim2=2)).all(1) & torch.isfinite(likelihood)
     return SingleFits(
         names=("x_nm", "y_nm", *third, "photons", *background),

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .elementary import exp_of_negative, fast, log_and_inverse, upper_tail
+from .elementary import exp_of_negative, fast, log_and_inverse, upper_tail, whole
 from .naive import LEAST_MEAN
 
 COUNT, THERE, DARK = 0, 1, 2
@@ -43,7 +43,7 @@ def load(counts: np.ndarray, dark: np.ndarray, pixels: np.ndarray) -> None:
 # ------------------------------------------------------------------------------------------------------------------------ drawing
 
 
-@fast
+@whole
 def line_room(h: int, w: int) -> np.ndarray:
     """Make scratch for `draw_aligned`: (10, 2 n), n the edges of the longer side in steps of 8."""
     return np.zeros((10, 2 * (max(h, w) // 8 * 8 + 8)))
@@ -252,7 +252,7 @@ def mirror(fisher: np.ndarray) -> None:
 # ------------------------------------------------------------------------------------------------------------------ the operations
 
 
-@fast
+@whole
 def score_aligned(
     counts: np.ndarray,
     dark: np.ndarray,
@@ -280,7 +280,7 @@ def score_aligned(
     return objective, gradient, fisher
 
 
-@fast
+@whole
 def score(
     counts: np.ndarray,
     dark: np.ndarray,
