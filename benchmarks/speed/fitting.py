@@ -33,7 +33,8 @@ from common import keep
 
 SIDE, WIDTH_PX, PIXEL_NM, BACKGROUND, Z_NM = 13, 1.3, 100.0, 10.0, 450.0
 PHOTONS = (1000, 5000)
-SPOTS = {"gaussian": 10000, "spline": 4000}
+PEER_ROUNDS = 3
+SPOTS = {"gaussian": 20000, "spline": 20000}
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "fixed": ("gaussian", {}),
     "free": ("gaussian", {"free_width": True}),
@@ -130,7 +131,7 @@ def main() -> None:
     """Time and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--picasso", help="a Python that has picassosr")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     settings = {"gaussian": GaussianSettings(width_nm=WIDTH_PX * PIXEL_NM, roi_px=SIDE + 6), "spline": spline_settings()}
@@ -174,7 +175,7 @@ def rounds_of(
                     spent, fits = timed(psfs[kind], spots, how, threads)
                     errors["ours", name, p] = rmse_of(fits, truth)
                     times.setdefault(("ours", name, p, threads), []).append(spent)
-                for name, kind in PICASSO.items() if peer and turn <= max(2, rounds // 2) else ():
+                for name, kind in PICASSO.items() if peer and turn <= PEER_ROUNDS else ():
                     answer = peer.time(name, f"{kind}_{p}", threads)
                     errors["picasso", name, p] = {"rmse_x_nm": round(PIXEL_NM * answer["rmse_px"], 3), "lost": answer["lost"]}
                     times.setdefault(("picasso", name, p, threads), []).append(answer)

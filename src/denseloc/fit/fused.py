@@ -2,7 +2,7 @@
 
 What it does is defined by `start`, `levenberg.climb` and `deviance`, which tests compare with it; here it is for aligned Gaussians and splines
 on the CPU. Compiled code is kept beside this file and does not notice changes of the kernels that it takes in: touch this file after such a
-change.
+change, and after one of `fused_spot` or `fused_verdict`.
 """
 
 from __future__ import annotations
@@ -13,46 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels.damped_step.numba_cpu import solve
-from ..kernels.spline_patch.numba_cpu import Phases, draw, room
+from ..kernels.spline_patch.numba_cpu import room
 from ..kernels.spot_score.elementary import fast, merged, whole
-from ..kernels.spot_score.numba_cpu import COUNT, DARK, THERE, add_plane, draw_aligned, line_room, load, mirror, place, run_length
+from ..kernels.spot_score.numba_cpu import COUNT, DARK, THERE, line_room, load, run_length
+from .fused_spot import DEPTH, LIGHT, Scratch, Shape, Task, draw, is_place, score
 from .fused_verdict import add_likelihood, add_moments, invert
 from .levenberg import FIRST_DAMPING, LARGEST_DAMPING, SLACK
-
-LIGHT = 3  # row of the pixels that holds photons, beside those of the score
-FAR_PX = 1e6  # positions beyond are no positions
-
-NOTHING, DEPTH, WIDTH, WIDTHS = 0, 1, 2, 3
-"""What is found besides x and y: nothing, the depth, a factor on both widths, one on each."""
-
-
-class Shape(NamedTuple):
-    """A PSF.
-
-    Args:
-        size: pixels across the patch of a spline; 0 for an aligned Gaussian.
-        widths: (2, 5) of the Gaussian along x and y: width in px, focus, 1 / depth, A, B of `optics.base.gaussian_width`.
-        z_min_nm, z_step_nm: of the spline; one that is the same at all depths has its first at infinity.
-        phases: its coefficients.
-    """
-
-    size: int
-    widths: np.ndarray
-    z_min_nm: float
-    z_step_nm: float
-    phases: Phases
-
-
-class Task(NamedTuple):
-    """What is asked: the third coordinate, backgrounds, the starts that are followed, and when to stop."""
-
-    gain: float
-    third: int
-    lights: int
-    tries: int
-    tolerance: float
-    max_iterations: int
-    is_amplified: bool
 
 
 class Bounds(NamedTuple):
@@ -92,114 +58,11 @@ class Ends(NamedTuple):
     sums: np.ndarray
 
 
-class _Scratch(NamedTuple):
-    """Room for one spot."""
-
-    window: tuple[int, int]
-    pixels: np.ndarray
-    terms: np.ndarray
-    work: np.ndarray
-    sums: np.ndarray
-    lines: np.ndarray
-    patch: np.ndarray
-    spline: tuple[np.ndarray, np.ndarray, np.ndarray]
-    matrix: np.ndarray
-
-
-# ------------------------------------------------------------------------------------------------------------------------ drawing
-
-
-@merged
-def _draw(shape: Shape, at: np.ndarray, third: int, plane: int, d: int, scratch: _Scratch) -> None:
-    """Draw one plane of a spot into the terms: its d slopes (or none), and the fraction behind them."""
-    h, w = scratch.window
-    if shape.size == 0:
-        _draw_gaussian(shape.widths, at, third, h, w, d, scratch.lines, scratch.terms)
-    else:
-        z_nm = at[2] if third == DEPTH else 0.0
-        level, slope = (z_nm - shape.z_min_nm) / shape.z_step_nm, 1.0 / shape.z_step_nm
-        _draw_spline(shape.phases, shape.size, at, plane, level, slope, h, w, d, scratch.spline, scratch.patch, scratch.terms)
-
-
-@fast
-def _draw_gaussian(
-    widths: np.ndarray, at: np.ndarray, third: int, h: int, w: int, d: int, lines: np.ndarray, terms: np.ndarray
-) -> None:
-    position, width, growth = lines[6], lines[7], lines[8]
-    for axis in range(2):
-        position[axis], base = at[axis], widths[axis, 0]
-        if third >= WIDTH:
-            growth[axis] = base
-            width[axis] = base * at[2 + axis * (third == WIDTHS)]
-        else:
-            inverse_depth, a, b = widths[axis, 2], widths[axis, 3], widths[axis, 4]
-            u = ((at[2] if third == DEPTH else 0.0) - widths[axis, 1]) * inverse_depth
-            square = 1.0 + u * u * (1.0 + u * (a + u * b))
-            root = math.sqrt(max(square, 0.05))
-            width[axis] = base * root
-            growth[axis] = base * inverse_depth * u * (2.0 + u * (3.0 * a + u * 4.0 * b)) / (2.0 * root) if square > 0.05 else 0.0
-    draw_aligned(position, width, growth, h, w, lines, d, terms)
-
-
-@fast
-def _draw_spline(
-    phases: Phases,
-    size: int,
-    at: np.ndarray,
-    plane: int,
-    level: float,
-    slope: float,
-    h: int,
-    w: int,
-    d: int,
-    scratch: tuple[np.ndarray, np.ndarray, np.ndarray],
-    patch: np.ndarray,
-    terms: np.ndarray,
-) -> None:
-    column, row, area = round(at[0]), round(at[1]), size * size
-    to_x, to_z = area if d > 0 else -1, 3 * area if d > 2 else -1
-    draw(phases, plane, at[0] - column, at[1] - row, level, size, scratch, patch, 0, patch, to_x, 2 * to_x, to_z)
-    if d > 2:
-        by_depth = patch[3 * area :]
-        for i in range(np.uint64(area)):
-            by_depth[i] *= slope
-    for a in range(d):
-        place(patch[(a + 1) * area : (a + 2) * area], row, column, h, w, terms[a])
-    place(patch[:area], row, column, h, w, terms[d])
-
-
-@merged
-def _is_place(at: np.ndarray, d: int) -> bool:
-    good = True
-    for k in range(d):
-        good = good and abs(at[k]) < FAR_PX
-    return good
-
-
-@merged
-def _score(shape: Shape, task: Task, at: np.ndarray, scratch: _Scratch, gradient: np.ndarray, fisher: np.ndarray) -> float:
-    """Give the objective at parameters (p,), and write the gradient and the Fisher matrix."""
-    gradient[:], fisher[:] = 0.0, 0.0
-    d = len(at) - 1 - task.lights
-    if not _is_place(at, d):
-        return math.nan
-    objective, bright = 0.0, task.gain * at[d]
-    for q in range(len(scratch.pixels)):
-        light = q if task.lights > 1 else 0
-        _draw(shape, at, task.third, q, d, scratch)
-        level = task.gain * at[d + 1 + light]
-        objective += add_plane(
-            scratch.pixels[q], scratch.terms, d, bright, task.gain, level, light, scratch.work, scratch.sums, gradient, fisher
-        )
-    mirror(fisher)
-    return objective
-
-
 # ------------------------------------------------------------------------------------------------------------------------- starts
 
 
 @merged
-def _by_moments(starts: Starts, k: int, scratch: _Scratch, at: np.ndarray) -> None:
+def _by_moments(starts: Starts, k: int, scratch: Scratch, at: np.ndarray) -> None:
     """Write x and y as `start.by_moments` finds them with the k-th mask."""
     bright = total = along_x = along_y = 0.0
     for q in range(len(scratch.pixels)):
@@ -223,7 +86,7 @@ def _by_moments(starts: Starts, k: int, scratch: _Scratch, at: np.ndarray) -> No
 
 
 @merged
-def _by_least_squares(shape: Shape, task: Task, scratch: _Scratch, at: np.ndarray) -> None:
+def _by_least_squares(shape: Shape, task: Task, scratch: Scratch, at: np.ndarray) -> None:
     """Write photons and backgrounds behind the coordinates, as `start.by_least_squares` finds them."""
     d, planes = len(at) - 1 - task.lights, len(scratch.pixels)
     sums = scratch.sums.reshape(scratch.sums.size)[: 3 * task.lights].reshape((task.lights, 3))  # pixels, light, fractions
@@ -231,8 +94,8 @@ def _by_least_squares(shape: Shape, task: Task, scratch: _Scratch, at: np.ndarra
     both = square = 0.0
     for q in range(planes):
         light, there = scratch.pixels[q, LIGHT], scratch.pixels[q, THERE]
-        if _is_place(at, d):
-            _draw(shape, at, task.third, q, 0, scratch)
+        if is_place(at, d):
+            draw(shape, at, task.third, q, 0, scratch)
         else:
             scratch.terms[0] = 0.0
         drawn = scratch.terms[0]
@@ -257,7 +120,7 @@ def _begin(
     task: Task,
     starts: Starts,
     i: int,
-    scratch: _Scratch,
+    scratch: Scratch,
     begun: np.ndarray,
     gradient: np.ndarray,
     fisher: np.ndarray,
@@ -278,7 +141,7 @@ def _begin(
     if s <= task.tries:
         return s
     for k in range(s):
-        likely[k] = _score(shape, task, begun[k], scratch, gradient, fisher)
+        likely[k] = score(shape, task, begun[k], scratch, gradient, fisher)
         likely[k] = likely[k] if likely[k] == likely[k] else np.inf
         m = k
         while m > 0 and likely[order[m - 1]] > likely[k]:
@@ -296,7 +159,7 @@ def _climb(
     shape: Shape,
     task: Task,
     bounds: Bounds,
-    scratch: _Scratch,
+    scratch: Scratch,
     start: np.ndarray,
     at: np.ndarray,
     fisher: np.ndarray,
@@ -313,7 +176,7 @@ def _climb(
     gradient[:], fisher[:] = 0.0, 0.0
     objective, damping, iterations = np.inf, FIRST_DAMPING, 0
     while True:
-        value = _score(shape, task, trial, scratch, slope, curvature)
+        value = score(shape, task, trial, scratch, slope, curvature)
         if value <= objective + SLACK:
             _copy(trial, at)
             _copy(slope, gradient)
@@ -349,15 +212,15 @@ def _is_inside(at: np.ndarray, d: int, bounds: Bounds) -> bool:
 
 
 @merged
-def _agreement(shape: Shape, task: Task, table: np.ndarray, at: np.ndarray, scratch: _Scratch, out: np.ndarray) -> None:
+def _agreement(shape: Shape, task: Task, table: np.ndarray, at: np.ndarray, scratch: Scratch, out: np.ndarray) -> None:
     """Write the sums (4,) of the log-likelihood, the deviance and its `deviance.expected_moments` with its table, flat."""
     d = len(at) - 1 - task.lights
     out[:] = 0.0
-    if not _is_place(at, d):
+    if not is_place(at, d):
         out[:] = math.nan
         return
     for q in range(len(scratch.pixels)):
-        _draw(shape, at, task.third, q, 0, scratch)
+        draw(shape, at, task.third, q, 0, scratch)
         bright, level = task.gain * at[d], task.gain * at[d + 1 + (q if task.lights > 1 else 0)]
         means, logs = scratch.work[0], scratch.work[1]
         out[0], out[1] = add_likelihood(scratch.pixels[q], scratch.terms[0], bright, level, means, logs, out[0], out[1])
@@ -384,7 +247,7 @@ def fit(
     _, planes, h, w = photons.shape
     s, p = (starts.places.shape[1] if len(starts.places) else len(starts.depths)), ends.at.shape[1]
     run = run_length(h, w)
-    scratch = _Scratch(
+    scratch = Scratch(
         (h, w),
         np.zeros((planes, 4, run)),
         np.zeros((5, run)),
@@ -437,7 +300,7 @@ def _fit_one(
     starts: Starts,
     table: np.ndarray,
     i: int,
-    scratch: _Scratch,
+    scratch: Scratch,
     begun: np.ndarray,
     order: np.ndarray,
     likely: np.ndarray,

@@ -21,7 +21,7 @@ from .noise import Noise
 from .start import REACH_PX, Masks
 
 if TYPE_CHECKING:
-    from .fused import Shape
+    from .fused_spot import Shape
 
 AT_ONCE = 512  # spots that a thread takes at a time
 
@@ -60,8 +60,9 @@ def fit(
         the best ends, covariances (n, p, p), and (n, 4) sums of the log-likelihood, the deviance, its expectation and its variance.
     """
     from . import fused
+    from .fused_spot import DEPTH, NOTHING, WIDTH, WIDTHS
 
-    third = {None: fused.NOTHING, "depth": fused.DEPTH, "width": fused.WIDTH, "widths": fused.WIDTHS}[drawing.third]
+    third = {None: NOTHING, "depth": DEPTH, "width": WIDTH, "widths": WIDTHS}[drawing.third]
     n, p = len(photons), len(limits.low)
     task = fused.Task(noise.gain, third, p - drawing.n_coordinates - 1, tries, tolerance, max_iterations, noise.is_amplified)
     bounds = fused.Bounds(_array(limits.low), _array(limits.high), _array(limits.stride), least_photons)
@@ -96,7 +97,7 @@ def _spread(work: Callable[[int, int], Any], n: int) -> None:
 
 def _shape(drawing: Drawing) -> Shape:
     """Describe the PSF."""
-    from .fused import Shape
+    from .fused_spot import Shape
 
     psf = drawing.psf
     if isinstance(psf, SplinePSF):

@@ -7,7 +7,7 @@ pixel, so that every step of the three contractions (z, then x, then y) runs ove
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -17,7 +17,7 @@ REACH_PX = 1.0
 """Largest |dx|, |dy| that `values` and the like take; others are for naive.py."""
 
 _fast = njit(cache=True, nogil=True, fastmath={"contract"})
-_UNCOUNTED = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
+_UNCOUNTED: dict[str, Any] = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 _bare = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"}, **_UNCOUNTED)  # for what makes no arrays
 
 

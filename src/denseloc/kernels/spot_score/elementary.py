@@ -23,7 +23,7 @@ FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 """Sums in any order; not "nnan", because absent pixels may be NaN."""
 
 _COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
-_UNCOUNTED = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
+_UNCOUNTED: dict[str, Any] = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 
 whole: Callable[[Any], Any] = njit(cache=True, **_COMMON)
 """Compile without locks and with divisions by nought that give infinity."""
