@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy import special
 
-from denseloc.kernels.spot_score import naive, numba_cpu, score, score_aligned
+from denseloc.kernels.spot_score import elementary, naive, numba_cpu, score, score_aligned
 
 SHAPES = [(1, 9, 9), (2, 7, 12), (3, 5, 4)]
 
@@ -45,7 +47,7 @@ def test_fast_score_is_the_definition(dtype: torch.dtype, shape: tuple[int, int,
 
 
 @pytest.mark.parametrize("shape", [(9, 9), (7, 12), (5, 4)])
-@pytest.mark.parametrize("n_slopes", [2, 3])
+@pytest.mark.parametrize("n_slopes", [2, 3, 4])
 def test_fast_aligned_score_is_the_definition(shape: tuple[int, int], n_slopes: int) -> None:
     counts, dark = windows(1, *shape, torch.float64)
     which, photons, background, generator = spots()
@@ -87,3 +89,27 @@ def test_patches_are_put_where_they_belong() -> None:
     expected[0, :, :2, 2:5] = patch[0, 0, 1:]
     expected[1, :, 1:4, 0:3] = patch[0, 0]
     torch.testing.assert_close(placed, expected)
+
+
+def test_elementary_functions_are_those_of_the_library() -> None:
+    positive, negative = np.exp(np.linspace(-300, 300, 3001)), -np.exp(np.linspace(-30, 6.5, 3001))
+    log = np.array([elementary.log_and_inverse(x) for x in positive[:2000]])
+    np.testing.assert_allclose(log[:, 0], np.log(positive[:2000]), rtol=1e-15, atol=1e-15)
+    np.testing.assert_allclose(log[:, 1], 1 / positive[:2000], rtol=1e-15)
+    np.testing.assert_allclose([elementary.log(x) for x in positive], np.log(positive), rtol=1e-15, atol=1e-15)
+    np.testing.assert_allclose([elementary.exp_of_negative(x) for x in negative], np.exp(negative), rtol=1e-13)
+    x = np.concatenate((np.linspace(0, 7, 2001), [30.0, 1e6]))
+    np.testing.assert_allclose([elementary.upper_tail(v, np.exp(-v * v)) for v in x], special.erfc(x), rtol=0, atol=5e-15)
+    x = np.concatenate((np.linspace(0, 60, 2001), np.geomspace(60, 1e9, 100)))
+    np.testing.assert_allclose([elementary.log_factorial(v) for v in x], special.gammaln(x + 1), rtol=1e-14, atol=2e-14)
+
+
+def test_aligned_gaussians_are_drawn_as_they_are_scored() -> None:
+    position, width = torch.tensor([[3.2, 2.6]]).double(), torch.tensor([[1.2, 1.4]]).double()
+    drawn = naive.drawn_aligned(position, width, (6, 8))
+    counts, one = 100 * drawn + 2, torch.ones(1).double()
+    zero = torch.zeros_like(width)
+    _, gradient, _ = naive.score_aligned(
+        counts, counts * 0, torch.tensor([0]), position, width, zero, 100 * one, 2 * one[:, None], 1.0, 2
+    )
+    assert gradient.abs().max() < 1e-12  # the truth is the maximum

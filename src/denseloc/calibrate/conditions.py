@@ -104,11 +104,12 @@ class Conditions:
 
     def to_json(self) -> dict[str, Any]:
         """Give plain JSON values."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        values = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return values | {"saturation_counts": self.saturation_counts if np.isfinite(self.saturation_counts) else None}
 
 
 def _plain(value: Any) -> Any:
-    return asdict(value) if isinstance(value, Estimate) else list(value)
+    return asdict(value) if isinstance(value, Estimate) else list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,11 @@ from .words import pixel_size
 MovieOfTable = Annotated[Path, Argument(metavar="MOVIE", help="The movie that the table was made from.", show_default=False)]
 Psf = Annotated[
     Path | None,
-    Option(metavar="FILE", help="Calibrated PSF.", show_default="that of the table's model, else a Gaussian as wide as the movie's spots"),
+    Option(
+        metavar="FILE",
+        help="Calibrated PSF.",
+        show_default="that of the table's model, else a Gaussian as wide as the movie's spots",
+    ),
 ]
 NoPrior = Annotated[bool, Option("--no-prior", help="Let each frame alone decide, not what the table knows of its positions.")]
 NoSharing = Annotated[bool, Option("--no-sharing", help="Do not let the frames in which a molecule is seen share its position.")]

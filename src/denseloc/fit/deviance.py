@@ -24,8 +24,8 @@ LEAST, MOST = 1e-2, 100.0
 
 
 @lru_cache(maxsize=2)
-def _table(is_amplified: bool) -> Tensor:
-    """Mean and variance of one pixel's deviance: (2, shares of light, expectations)."""
+def moments_table(is_amplified: bool) -> Tensor:
+    """Tabulate mean and variance of one pixel's deviance: (2, shares of light, expectations)."""
     nodes = np.linspace(-5, 5, 61)  # evenly: the term has a kink where counts become 0
     weights = np.exp(-0.5 * nodes**2)
     weights /= weights.sum()
@@ -63,7 +63,7 @@ def expected_moments(mean: Tensor, dark: Tensor, is_amplified: bool) -> tuple[Te
         is_amplified: whether the light has passed an EM register.
     """
     light = (mean - dark).clamp(min=0)
-    table = _table(is_amplified).to(mean).flatten(1)
+    table = moments_table(is_amplified).to(mean).flatten(1)
     step = np.log(MOST / LEAST) / (N_MEANS - 1)
     column, right = _place((mean.clamp(LEAST, MOST) / LEAST).log() / step, N_MEANS)
     row, below = _place((N_SHARES - 1) * light / mean.clamp(min=1e-9), N_SHARES)

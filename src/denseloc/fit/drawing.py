@@ -1,8 +1,8 @@
 """How a PSF meets windows: what of it is free in a fit, and its score against the pixels.
 
-Parameters of a spot stand in the order x, y (px, pixel centres on the integers of the window), [depth in nm, or factor on the width], photons,
-background. An emitter may lie off the middle of its window: its position is split into a pixel and a fraction in -0.5 .. 0.5, the PSF is drawn for
-the fraction and its patch is moved by whole pixels.
+Parameters of a spot stand in the order x, y (px, pixel centres on the integers of the window), [depth in nm, factor on the width, or factors on
+the widths along x and y], photons, background. An emitter may lie off the middle of its window: its position is split into a pixel and a
+fraction in -0.5 .. 0.5, the PSF is drawn for the fraction and its patch is moved by whole pixels.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..optics import PSF, AstigmaticPSF, GaussianPSF
 from ..optics.base import gaussian_width
 from .noise import Noise
 
-Third = Literal["depth", "width"]
-"""What is found besides x and y."""
+Third = Literal["depth", "width", "widths"]
+"""What is found besides x and y; "widths" are two, along x and y."""
 
 STEPS = {torch.float32: (0.02, 4.0, 4e-3), torch.float64: (1e-4, 1e-2, 1e-5)}
 """Steps of differences: px, nm of depth, and of the factor on the width."""
@@ -146,12 +146,17 @@ class Drawing:
     def __init__(self, psf: PSF, third: Third | None, like: Tensor, origin_nm: Tensor | None = None) -> None:
         self.psf = frozen(psf, like.dtype, like.device)
         self.third: Third | None = third
-        self.n_coordinates = 3 if third else 2
-        self.focus_nm = focus_of(self.psf) if third == "width" else 0.0
+        self.n_coordinates = {None: 2, "depth": 3, "width": 3, "widths": 4}[third]
+        self.focus_nm = focus_of(self.psf) if third in ("width", "widths") else 0.0
         self.origin_nm = origin_nm if psf.varies_in_field else None
         self.is_aligned = psf.maps is None and (
             type(psf) is GaussianPSF or (type(psf) is AstigmaticPSF and float(psf.angle_deg.detach()) == 0)
         )
+        if third == "widths" and not self.is_aligned:
+            raise ValueError(
+                f"widths along x and y of {type(psf).__name__}; they can be found for Gaussians that lie along the pixels and "
+                "carry no maps, so find one width, or give another PSF"
+            )
 
     @property
     def batch(self) -> int:
@@ -179,6 +184,8 @@ class Drawing:
 
     def fractions(self, which: Tensor, at: Tensor, shape_px: tuple[int, int]) -> Tensor:
         """Draw spots (m, p) into windows ``which`` (m,): (m, planes, h, w) fractions of their photons."""
+        if self.third == "widths":
+            return naive.drawn_aligned(at[:, :2], self._widths(at)[0], shape_px)
         whole, part = split(at[:, :2])
         n = len(at)
         padded = self._in_lanes(torch.cat((part, self._third_of(at)[:, None]), 1))
@@ -205,17 +212,18 @@ class Drawing:
         """Give the widths along x and y in px, and their derivatives by the third coordinate: (m, 2) each."""
         third = at[:, 2] if self.third else torch.zeros_like(at[:, 0])
         pixel = torch.tensor(self.psf.pixel_size_nm[::-1], dtype=at.dtype, device=at.device)
-        if self.third == "width":
-            growth = self._widths_nm(torch.full_like(third, self.focus_nm)) / pixel
-            return growth * third[:, None], growth
-        width = self._widths_nm(third) / pixel
+        if self.third in ("width", "widths"):
+            growth = self.widths_nm(torch.full_like(third, self.focus_nm)) / pixel
+            return growth * at[:, 2 : self.n_coordinates], growth
+        width = self.widths_nm(third) / pixel
         if self.third is None:
             return width, torch.zeros_like(width)
         step = STEPS[torch.float64][1]
-        return width, (self._widths_nm(third + step) - self._widths_nm(third - step)) / (2 * step * pixel)
+        return width, (self.widths_nm(third + step) - self.widths_nm(third - step)) / (2 * step * pixel)
 
     @torch.no_grad()
-    def _widths_nm(self, z_nm: Tensor) -> Tensor:
+    def widths_nm(self, z_nm: Tensor) -> Tensor:
+        """Give the widths of an aligned PSF along x and y at depths (m,): (m, 2)."""
         psf = self.psf
         if isinstance(psf, AstigmaticPSF):
             return torch.stack(psf.widths_nm(z_nm), 1)

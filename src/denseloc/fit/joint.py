@@ -335,7 +335,9 @@ class Joint:
         """Fit groups of one size and, with a state, write down how they have ended."""
         step = max(LANES, 1024 // max(1, problem.e))
         limits = problem.limits()
-        found = climb(problem.score, problem.first, limits, tolerance=tolerance, max_iterations=max_iterations, batch=step, kink=KINK)
+        found = climb(
+            problem.score, problem.first, limits, tolerance=tolerance, max_iterations=max_iterations, batch=step, kink=KINK
+        )
         if state is not None:
             problem.keep(found, limits, state)
         return found

@@ -58,7 +58,14 @@ class Climb:
 
 
 def climb(
-    score: Score, start: Tensor, limits: Limits, *, tolerance: float = 1e-4, max_iterations: int = 50, batch: int = 512, kink: float = 0.0
+    score: Score,
+    start: Tensor,
+    limits: Limits,
+    *,
+    tolerance: float = 1e-4,
+    max_iterations: int = 50,
+    batch: int = 512,
+    kink: float = 0.0,
 ) -> Climb:
     """Find the maxima of likelihoods.
 

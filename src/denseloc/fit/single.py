@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..optics import PSF
+from . import on_cpu
 from .deviance import deviance, expected_moments, p_value
 from .drawing import DEPTHS_NM, Drawing, Third, Windows
 from .fisher import invert
 from .levenberg import Climb, Limits, climb
 from .noise import Noise
-from .start import by_least_squares, by_moments, depth_starts
+from .start import Masks, by_least_squares, by_moments, depth_starts, masks_of
 
 LEAST_PHOTONS, LEAST_BACKGROUND = 1e-2, 1e-3
 WIDTHS = (0.3, 4.0)  # factors on the width that are believed
@@ -25,7 +27,8 @@ class SingleFits:
     """Estimates of n spots; all tensors have length n. Positions count from the outer corner of each window's pixel (0, 0).
 
     Args:
-        names: the fitted parameters: x_nm, y_nm, [z_nm or width_nm,] photons, background (or background_0, background_1, ... of the planes).
+        names: the fitted parameters: x_nm, y_nm, [z_nm, width_nm, or width_x_nm and width_y_nm,] photons,
+            background (or background_0, background_1, ... of the planes).
         values: (n, p) float64.
         covariance: (n, p, p) inverse of the Fisher matrix at the estimates.
         log_likelihood: of the Poisson counts of `noise`.
@@ -66,7 +69,7 @@ def fit_single(
     excess: float = 1.0,
     noise_variance: Tensor | float = 0.0,
     depth: bool | None = None,
-    free_width: bool = False,
+    free_width: bool | Literal["xy"] = False,
     z_range_nm: tuple[float, float] | None = None,
     z_starts_nm: Tensor | None = None,
     start_nm: Tensor | None = None,
@@ -85,7 +88,7 @@ def fit_single(
         photons: (n, planes, h, w) or (n, h, w) windows; NaN where there is no pixel.
         excess, noise_variance: noise of the photons, ``excess mu + noise_variance``; the variance one number or broadcastable to the windows.
         depth: whether z is found; as the PSF's kind says if None.
-        free_width: find a factor on the width instead of z.
+        free_width: find the width instead of z; "xy" for one along x and one along y, of a Gaussian that lies along the pixels.
         z_range_nm: depths searched; those of the PSF if None.
         z_starts_nm: (s,) depths to begin with; chosen by the shape of the PSF if None.
         start_nm: (n, 2 or 3) x, y[, z] to begin with, in place of moments and depths.
@@ -102,22 +105,37 @@ def fit_single(
     photons = (photons[:, None] if photons.ndim == 3 else photons).to(dtype)
     if photons.ndim != 4 or photons.shape[1] != psf.planes:
         raise ValueError(f"windows of shape {tuple(photons.shape)}; expected (n, {psf.planes}, h, w) for this PSF")
-    third: Third | None = "width" if free_width else "depth" if (psf.settings.tells_depth if depth is None else depth) else None
     noise = Noise(excess, noise_variance)
-    drawing, windows = Drawing(psf, third, photons, origin_nm), Windows.of(photons, noise)
+    drawing = Drawing(psf, _third(psf, depth, free_width), photons, origin_nm)
     z_range = z_range_nm or psf.z_range_nm or DEPTHS_NM
     depths = torch.zeros(1)
-    if third == "depth":
+    if drawing.third == "depth":
         depths = depth_starts(drawing.psf, z_range) if z_starts_nm is None else z_starts_nm
+    depths = depths.to(photons)
     places = None if start_nm is None else _given(drawing, start_nm.to(photons.device), depths)
-    parts = [
-        _starts(drawing, photons[some], some, depths.to(photons), None if places is None else places[some], shared_background)
-        for some in _slices(photons)
-    ]
-    starts = torch.cat(parts)
-    limits = _limits(drawing, windows, starts.shape[2], z_range, reach_px)
-    found = _best(drawing, windows, starts, limits, tries, tolerance, max_iterations)
-    return _finish(drawing, windows, found, limits, noise.is_amplified)
+    masks = masks_of(drawing.psf, depths, (photons.shape[2], photons.shape[3]))
+    limits = _limits(drawing, photons, 1 if shared_background else psf.planes, z_range, reach_px)
+    if on_cpu.takes(drawing, photons):
+        starts = masks if places is None else places
+        found, covariance, sums = on_cpu.fit(
+            drawing, photons, noise, starts, depths, limits, LEAST_PHOTONS, tries, tolerance, max_iterations
+        )
+    else:
+        windows = Windows.of(photons, noise)
+        parts = [
+            _starts(drawing, photons[some], some, depths, masks if places is None else places[some], shared_background)
+            for some in _slices(photons)
+        ]
+        found = _best(drawing, windows, torch.cat(parts), limits, tries, tolerance, max_iterations)
+        every, covariance = torch.arange(len(photons), device=photons.device), invert(found.fisher)
+        sums = torch.cat([_agreement(drawing, windows, every[some], found.at[some], noise) for some in _slices(photons)])
+    return _finish(drawing, found, covariance, sums, limits)
+
+
+def _third(psf: PSF, depth: bool | None, free_width: bool | Literal["xy"]) -> Third | None:
+    if free_width:
+        return "widths" if free_width == "xy" else "width"
+    return "depth" if (psf.settings.tells_depth if depth is None else depth) else None
 
 
 def _slices(windows: Tensor) -> list[slice]:
@@ -136,17 +154,18 @@ def _given(drawing: Drawing, start_nm: Tensor, depths: Tensor) -> Tensor:
 
 
 def _with_third(drawing: Drawing, lateral: Tensor, depths: Tensor) -> Tensor:
-    """Put the depths (s,), or a factor of 1 on the width, beside positions (n, s, 2)."""
+    """Put the depths (s,), or factors of 1 on the widths, beside positions (n, s, 2)."""
     if drawing.third is None:
         return lateral
     third = depths if drawing.third == "depth" else torch.ones_like(depths)
-    return torch.cat((lateral, third.to(lateral)[None, :, None].expand(len(lateral), -1, -1)), 2)
+    more = third.to(lateral)[None, :, None].expand(len(lateral), -1, drawing.n_coordinates - 2)
+    return torch.cat((lateral, more), 2)
 
 
-def _starts(drawing: Drawing, photons: Tensor, some: slice, depths: Tensor, places: Tensor | None, shared: bool) -> Tensor:
+def _starts(drawing: Drawing, photons: Tensor, some: slice, depths: Tensor, places: Tensor | Masks, shared: bool) -> Tensor:
     """Make start values (n, s, p): coordinates by moments unless they are given, photons and background by least squares."""
-    if places is None:
-        places = _with_third(drawing, by_moments(drawing.psf, photons, depths).double(), depths)
+    if not isinstance(places, Tensor):
+        places = _with_third(drawing, by_moments(places, photons).double(), depths)
     which = torch.arange(some.start, some.start + len(photons), device=photons.device)
     starts = []
     for at in places.unbind(1):
@@ -155,8 +174,8 @@ def _starts(drawing: Drawing, photons: Tensor, some: slice, depths: Tensor, plac
     return torch.stack(starts, 1)
 
 
-def _limits(drawing: Drawing, windows: Windows, p: int, z_range: tuple[float, float], reach_px: float | None) -> Limits:
-    sides = windows.shape_px[::-1]
+def _limits(drawing: Drawing, photons: Tensor, lights: int, z_range: tuple[float, float], reach_px: float | None) -> Limits:
+    sides = photons.shape[3], photons.shape[2]
     middle = [(side - 1) // 2 for side in sides]
     reach = [side / 2 if reach_px is None else reach_px for side in sides]
     low = [m - r for m, r in zip(middle, reach, strict=True)]
@@ -164,12 +183,12 @@ def _limits(drawing: Drawing, windows: Windows, p: int, z_range: tuple[float, fl
     stride = [1.0, 1.0]
     if drawing.third:
         bounds = z_range if drawing.third == "depth" else WIDTHS
-        low, high = [*low, bounds[0]], [*high, bounds[1]]
-        stride.append((z_range[1] - z_range[0]) / 5 if drawing.third == "depth" else 0.3)
-    lights = p - len(low) - 1
+        more = drawing.n_coordinates - 2
+        low, high = [*low, *[bounds[0]] * more], [*high, *[bounds[1]] * more]
+        stride += [(z_range[1] - z_range[0]) / 5 if drawing.third == "depth" else 0.3] * more
     low += [LEAST_PHOTONS] + [LEAST_BACKGROUND] * lights
     high, stride = ([*values, *[float("inf")] * (1 + lights)] for values in (high, stride))
-    return Limits(*(torch.tensor(v, dtype=torch.float64, device=windows.counts.device) for v in (low, high, stride)))
+    return Limits(*(torch.tensor(v, dtype=torch.float64, device=photons.device) for v in (low, high, stride)))
 
 
 def _best(
@@ -210,38 +229,40 @@ def _at_limit(at: Tensor, limits: Limits, n_coordinates: int) -> Tensor:
     return pressed[:, :n_coordinates].any(1) | (at[:, n_coordinates] <= LEAST_PHOTONS)
 
 
-def _finish(drawing: Drawing, windows: Windows, found: Climb, limits: Limits, is_amplified: bool) -> SingleFits:
-    n, p = found.at.shape
-    every = torch.arange(n, device=found.at.device)
-    parts = [_agreement(drawing, windows, every[some], found.at[some], is_amplified) for some in _slices(windows.counts)]
-    likelihood, ratio, probability = torch.cat(parts, 1)
+def _finish(drawing: Drawing, found: Climb, covariance: Tensor, sums: Tensor, limits: Limits) -> SingleFits:
+    """Give the ends in nm, with the verdict of the sums (n, 4) of log-likelihood, deviance, its expectation and its variance."""
+    p = found.at.shape[1]
+    likelihood, deviances, expected, variance = sums.unbind(1)
+    expected, variance = (expected - p).clamp(min=0.1), (variance - 2 * p).clamp(min=0.1)
     pixel = drawing.psf.pixel_size_nm
     units = torch.ones(p, dtype=torch.float64, device=found.at.device)
     units[0], units[1] = pixel[1], pixel[0]
     if drawing.third == "width":
         units[2] = drawing.psf.settings.width_in_focus_nm()
+    elif drawing.third == "widths":
+        units[2:4] = drawing.widths_nm(units.new_tensor([drawing.focus_nm]))[0]
     values = found.at * units
     values[:, 0] += 0.5 * pixel[1]
     values[:, 1] += 0.5 * pixel[0]
     lights = p - drawing.n_coordinates - 1
-    third = {None: (), "depth": ("z_nm",), "width": ("width_nm",)}[drawing.third]
+    third = {None: (), "depth": ("z_nm",), "width": ("width_nm",), "widths": ("width_x_nm", "width_y_nm")}[drawing.third]
     background = ("background",) if lights == 1 else tuple(f"background_{k}" for k in range(lights))
-    covariance = invert(found.fisher) * units[:, None] * units
+    covariance = covariance * units[:, None] * units
     sound = torch.isfinite(covariance.diagonal(dim1=1, dim2=2)).all(1) & torch.isfinite(likelihood)
     return SingleFits(
         names=("x_nm", "y_nm", *third, "photons", *background),
         values=values,
         covariance=covariance,
         log_likelihood=likelihood,
-        deviance_ratio=ratio,
-        p_value=probability,
+        deviance_ratio=deviances / expected,
+        p_value=p_value(deviances, expected, variance),
         iterations=found.iterations,
         converged=found.converged & sound & ~_at_limit(found.at, limits, drawing.n_coordinates),
     )
 
 
-def _agreement(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor, is_amplified: bool) -> Tensor:
-    """Give log-likelihood, deviance over its expectation, and p-value of spots: (3, m)."""
+def _agreement(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor, noise: Noise) -> Tensor:
+    """Sum log-likelihood, deviance, its expectation and its variance over spots: (m, 4)."""
     counts = windows.counts[which]
     dark = windows.dark[which] if len(windows.dark) > 1 else windows.dark
     k = drawing.n_coordinates
@@ -251,9 +272,5 @@ def _agreement(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor, is
     there = ~torch.isnan(counts)
     counts = torch.where(there, counts, mean).clamp(min=0)
     term = torch.special.xlogy(counts, mean) - mean - torch.lgamma(counts + 1)
-    expected, variance = expected_moments(mean, dark, is_amplified)
-    terms = (term, deviance(counts, mean), expected, variance)
-    likelihood, found, expected, variance = (torch.where(there, t, 0.0).sum((1, 2, 3), dtype=torch.float64) for t in terms)
-    p = at.shape[1]
-    expected, variance = (expected - p).clamp(min=0.1), (variance - 2 * p).clamp(min=0.1)
-    return torch.stack((likelihood, found / expected, p_value(found, expected, variance)))
+    terms = (term, deviance(counts, mean), *expected_moments(mean, dark, noise.is_amplified))
+    return torch.stack([torch.where(there, t, 0.0).sum((1, 2, 3), dtype=torch.float64) for t in terms], 1)

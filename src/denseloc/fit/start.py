@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -40,41 +42,72 @@ def depth_starts(psf: PSF, z_range_nm: tuple[float, float], steps: int = 61) -> 
     return depths[sorted(chosen)]
 
 
+@dataclass(frozen=True)
+class Masks:
+    """Images at s depths, and what of them is the same for all windows.
+
+    Args:
+        rows: (s, 4, planes, h, w) float64: the image less its mean over each plane, the image, and that times column and row from the middle.
+        constants: (s, 8) float64: one over the sum of the squares of the first; the sums of the others under the image's mean; the means of
+            column and row under the squared image; column and row of the middle.
+    """
+
+    rows: Tensor
+    constants: Tensor
+
+
 @torch.no_grad()
-def by_moments(psf: PSF, photons: Tensor, depths_nm: Tensor) -> Tensor:
+def masks_of(psf: PSF, depths_nm: Tensor, shape: tuple[int, int]) -> Masks:
+    """Make masks for windows of a shape (rows, columns).
+
+    Args:
+        psf: as `drawing.frozen` gives it.
+        depths_nm: (s,).
+        shape: of the windows.
+    """
+    z = depths_nm.to(number_type(psf))
+    middle_row, middle_column = (torch.full((len(z),), (side - 1) // 2, device=z.device) for side in shape)
+    drawn = naive.placed(psf(z.new_zeros(len(z), 2), z), middle_row, middle_column, shape).double()
+    row, column = (torch.arange(side, device=z.device) - (side - 1) // 2 for side in shape)
+    spare = drawn.mean((2, 3), keepdim=True)  # the mean over a window is background and the emitter's own light
+    rows = torch.stack((drawn - spare, drawn, drawn * column, drawn * row[:, None]), 1)
+    axes = (1, 2, 3)
+    square = drawn.square().sum(axes)
+    sums = [
+        1 / rows[:, 0].square().sum(axes),
+        *((mask * spare).sum(axes) for mask in rows.unbind(1)[1:]),
+        *((mask * drawn).sum(axes) / square for mask in rows.unbind(1)[2:]),
+    ]
+    return Masks(rows, torch.stack((*sums, middle_column.double(), middle_row.double()), 1))
+
+
+@torch.no_grad()
+def by_moments(masks: Masks, photons: Tensor) -> Tensor:
     """Estimate positions in windows with the images at some depths as masks.
 
     The light under a mask of the emitter's own shape has its centre half as far from the mask's as the emitter (exactly so for Gaussians).
 
     Args:
-        psf: as `drawing.frozen` gives it.
+        masks: as `masks_of` gives them.
         photons: (n, planes, h, w); NaN where there is no pixel.
-        depths_nm: (s,).
 
     Returns:
         (n, s, 2) x, y in px of the window.
     """
-    shape = (photons.shape[-2], photons.shape[-1])
-    middle = torch.tensor([(shape[0] - 1) // 2], device=photons.device), torch.tensor([(shape[1] - 1) // 2], device=photons.device)
     level = photons.nanmean((2, 3), keepdim=True)
-    above = torch.where(torch.isnan(photons), torch.zeros_like(photons), photons - level).flatten(1)
-    row, column = (torch.arange(side, device=photons.device) - at for side, at in zip(shape, middle, strict=True))
-    places = []
-    for depth in depths_nm.to(number_type(psf)):
-        drawn = naive.placed(psf(depth.new_zeros(1, 2), depth[None]), *middle, shape)[0].to(photons)
-        contrast = drawn - drawn.mean((1, 2), keepdim=True)
-        bright = (above * contrast.flatten()).sum(1) / contrast.square().sum()
-        spare = drawn.mean((1, 2), keepdim=True)  # the mean over a window is background and the emitter's own light
-        total = (above * drawn.flatten()).sum(1) + bright * (drawn * spare).sum()
-        centres = []
-        for places_px in (column[None, None, :], row[None, :, None]):
-            mask = drawn * places_px
-            moment = ((above * mask.flatten()).sum(1) + bright * (mask * spare).sum()) / total
-            centres.append(2 * (moment - (drawn * mask).sum() / drawn.square().sum()))
-        shift = torch.stack(centres, 1)
-        shift = torch.where((total > 0)[:, None] & torch.isfinite(shift), shift, torch.zeros_like(shift))
-        places.append(shift.clamp(-REACH_PX, REACH_PX) + torch.cat(middle).flip(0))
-    return torch.stack(places, 1)
+    above = torch.where(torch.isnan(photons), torch.zeros_like(photons), photons - level)
+    rows, constants = masks.rows.to(photons), masks.constants.to(photons)
+    # not as a product of matrices, whose rounding depends on how many windows there are
+    sums = [torch.stack([(above * mask).sum((1, 2, 3)) for mask in row], 1) for row in rows.unbind(1)]
+    bright, total, along_x, along_y = sums
+    scale, spare, spare_x, spare_y, middle_x, middle_y, column, line = constants.T
+    bright = bright * scale
+    total = total + bright * spare
+    shift_x = 2 * ((along_x + bright * spare_x) / total - middle_x)
+    shift_y = 2 * ((along_y + bright * spare_y) / total - middle_y)
+    shift = torch.stack((shift_x, shift_y), 2)
+    shift = torch.where((total > 0)[:, :, None] & torch.isfinite(shift), shift, torch.zeros_like(shift))
+    return shift.clamp(-REACH_PX, REACH_PX) + torch.stack((column, line), 1)
 
 
 def by_least_squares(fractions: Tensor, photons: Tensor, shared: bool) -> tuple[Tensor, Tensor]:

@@ -223,7 +223,9 @@ def _part(movie: Movie, told: Provenance) -> Movie:
     frames, roi = told.settings.get("frames"), told.settings.get("roi_px")
     first, last = movie.frames
     within = isinstance(frames, list) and len(frames) == 2 and first <= frames[0] < frames[1] <= last
-    inside = isinstance(roi, list) and len(roi) == 4 and roi[0] + roi[2] <= movie.field_px[0] and roi[1] + roi[3] <= movie.field_px[1]
+    inside = (
+        isinstance(roi, list) and len(roi) == 4 and roi[0] + roi[2] <= movie.field_px[0] and roi[1] + roi[3] <= movie.field_px[1]
+    )
     return movie.crop(tuple(frames) if within and frames else None, tuple(roi) if inside and roi else None)
 
 

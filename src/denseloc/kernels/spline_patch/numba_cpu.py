@@ -7,15 +7,18 @@ pixel, so that every step of the three contractions (z, then x, then y) runs ove
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.core.options import DefaultOptions
 
 REACH_PX = 1.0
 """Largest |dx|, |dy| that `values` and the like take; others are for naive.py."""
 
 _fast = njit(cache=True, nogil=True, fastmath={"contract"})
+_UNCOUNTED: dict[str, Any] = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
+_bare = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"}, **_UNCOUNTED)  # for what makes no arrays
 
 
 class Phases(NamedTuple):
@@ -91,7 +94,7 @@ def far(dx_px: np.ndarray, dy_px: np.ndarray, level: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------------- contractions
 
 
-@_fast
+@_bare
 def _weigh(f: float, slope_factor: float, w: np.ndarray) -> None:
     """Write weights and slopes (2, 4) of the nodes -1, 0, 1, 2 around a place at fraction f."""
     g = 1.0 - f
@@ -101,7 +104,7 @@ def _weigh(f: float, slope_factor: float, w: np.ndarray) -> None:
     w[1, 1], w[1, 2] = f * (1.5 * f - 2.0) * slope_factor, -g * (1.5 * g - 2.0) * slope_factor
 
 
-@_fast
+@_bare
 def _place(phases: Phases, dx: float, dy: float, level: float, w: np.ndarray) -> tuple[int, int, int]:
     """Write the weights (3 axes z, y, x; 2; 4) of one emitter; gives its first coefficient in z, y and x."""
     nz, s = phases.values.shape[1:3]
@@ -115,7 +118,7 @@ def _place(phases: Phases, dx: float, dy: float, level: float, w: np.ndarray) ->
     return z, int(y) - 1 - phases.first[0], int(x) - 1 - phases.first[1]
 
 
-@_fast
+@_bare
 def _mix(source: np.ndarray, a: int, b: int, c: int, d: int, w: np.ndarray, target: np.ndarray, first: int, n: int) -> None:
     """Weigh four runs of n places that begin at a, b, c and d, and write the sum from ``first`` on."""
     # numbers without a sign, because a negative index would count from the end, and asking for that costs time
@@ -125,7 +128,7 @@ def _mix(source: np.ndarray, a: int, b: int, c: int, d: int, w: np.ndarray, targ
         target[out + i] = w0 * source[ia + i] + w1 * source[ib + i] + w2 * source[ic + i] + w3 * source[id_ + i]
 
 
-@_fast
+@_bare
 def _along_z(
     flat: np.ndarray,
     first: int,
@@ -148,7 +151,7 @@ def _along_z(
             _mix(flat, a, a + depth, a + 2 * depth, a + 3 * depth, w, out, (fy * q + fx) * (size + 3) * wide, n)
 
 
-@_fast
+@_bare
 def _along_x(
     source: np.ndarray, size: int, s: int, wide: int, tap: np.ndarray, more: np.ndarray, w: np.ndarray, target: np.ndarray
 ) -> None:
@@ -174,7 +177,7 @@ def _along_x(
             a, b, c, d, out = a + step, b + step, c + step, d + step, out + columns
 
 
-@_fast
+@_bare
 def _along_y(source: np.ndarray, size: int, tap: np.ndarray, w: np.ndarray, target: np.ndarray, first: int) -> None:
     """Contract y into the patch that begins at ``first``."""
     _mix(source, tap[0, 0], tap[0, 1], tap[0, 2], tap[0, 3], w, target, first, size * size)
@@ -186,6 +189,12 @@ def _scratch(size: int, s: int, wide: int, like: np.ndarray) -> tuple[np.ndarray
     q = min(s, 4)
     in_z, in_x = np.empty(q * q * (size + 3) * wide, like.dtype), np.empty(q * (size + 3) * size, like.dtype)
     return np.empty((3, 2, 4), like.dtype), in_z, in_x
+
+
+@_fast
+def room(phases: Phases, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Make scratch for `draw`."""
+    return _scratch(size, phases.values.shape[2], phases.values.shape[4], phases.values)
 
 
 # ------------------------------------------------------------------------------------------------------------------ the operations
@@ -207,33 +216,57 @@ def values(phases: Phases, dx_px: np.ndarray, dy_px: np.ndarray, level: np.ndarr
             _along_y(in_x, size, tap, wy, drawn, (i * planes + p) * size * size)
 
 
+@_bare
+def draw(
+    phases: Phases,
+    plane: int,
+    dx: float,
+    dy: float,
+    level: float,
+    size: int,
+    scratch: tuple[np.ndarray, np.ndarray, np.ndarray],
+    out: np.ndarray,
+    to_value: int,
+    slopes: np.ndarray,
+    to_x: int,
+    to_y: int,
+    to_z: int,
+) -> None:
+    """Draw one plane of one emitter into runs of ``size * size`` that begin at these places of ``out`` and, unless -1, ``slopes``."""
+    nz, s, _, wide = phases.values.shape[1:5]
+    w, in_z, in_x = scratch
+    flat, node, tap, more = phases.values.reshape(phases.values.size), phases.node, phases.tap, phases.more
+    wz, wy, wx, by_z, by_y, by_x = w[0, 0], w[1, 0], w[2, 0], w[0, 1], w[1, 1], w[2, 1]
+    z, y, x = _place(phases, dx, dy, level, w)
+    first = (plane * nz + z) * s * s * wide * wide
+    _along_z(flat, first, y, x, size, s, wide, node, more, wz, in_z)
+    if to_x >= 0:
+        _along_x(in_z, size, s, wide, tap, more, by_x, in_x)
+        _along_y(in_x, size, tap, wy, slopes, to_x)
+    _along_x(in_z, size, s, wide, tap, more, wx, in_x)
+    _along_y(in_x, size, tap, wy, out, to_value)
+    if to_y >= 0:
+        _along_y(in_x, size, tap, by_y, slopes, to_y)
+    if to_z >= 0:
+        _along_z(flat, first, y, x, size, s, wide, node, more, by_z, in_z)
+        _along_x(in_z, size, s, wide, tap, more, wx, in_x)
+        _along_y(in_x, size, tap, wy, slopes, to_z)
+
+
 @_fast
 def values_and_derivatives(
     phases: Phases, dx_px: np.ndarray, dy_px: np.ndarray, level: np.ndarray, out: np.ndarray, derivatives: np.ndarray
 ) -> None:
     """Do as `values`, and write ``derivatives`` (n, 3, planes, k, k) by dx, dy and level."""
-    planes, nz, s, _, wide, _ = phases.values.shape
-    size, depth = out.shape[-1], s * s * wide * wide
+    planes, size = out.shape[1], out.shape[-1]
     area = size * size
-    flat, drawn, slopes = phases.values.ravel(), out.ravel(), derivatives.ravel()
-    node, tap, more = phases.node, phases.tap, phases.more
-    w, in_z, in_x = _scratch(size, s, wide, out)
-    wz, wy, wx, by_z, by_y, by_x = w[0, 0], w[1, 0], w[2, 0], w[0, 1], w[1, 1], w[2, 1]
+    drawn, slopes = out.ravel(), derivatives.ravel()
+    scratch = room(phases, size)
     for i in range(len(dx_px)):
-        z, y, x = _place(phases, dx_px[i], dy_px[i], level[i], w)
         for p in range(planes):
-            first = (p * nz + z) * depth
-            to_x = (3 * i * planes + p) * area
-            to_y, to_z = to_x + planes * area, to_x + 2 * planes * area
-            _along_z(flat, first, y, x, size, s, wide, node, more, wz, in_z)
-            _along_x(in_z, size, s, wide, tap, more, by_x, in_x)
-            _along_y(in_x, size, tap, wy, slopes, to_x)
-            _along_x(in_z, size, s, wide, tap, more, wx, in_x)
-            _along_y(in_x, size, tap, wy, drawn, (i * planes + p) * area)
-            _along_y(in_x, size, tap, by_y, slopes, to_y)
-            _along_z(flat, first, y, x, size, s, wide, node, more, by_z, in_z)
-            _along_x(in_z, size, s, wide, tap, more, wx, in_x)
-            _along_y(in_x, size, tap, wy, slopes, to_z)
+            to = (3 * i * planes + p) * area
+            to_y, to_z = to + planes * area, to + 2 * planes * area
+            draw(phases, p, dx_px[i], dy_px[i], level[i], size, scratch, drawn, (i * planes + p) * area, slopes, to, to_y, to_z)
 
 
 @_fast

@@ -1,7 +1,7 @@
 """Likelihood of spots in windows: objective, gradient and Fisher matrix for one emitter and a background each.
 
-`naive.py` defines the operations; `numba_cpu.py` is the fast one, imported (and compiled) at first use. The functions here take the fast one
-for tensors on the CPU and the definition elsewhere.
+`naive.py` defines the operations; `numba_cpu.py` is the fast one, with logarithms and the like in `elementary.py`, imported (and compiled) at
+first use. The functions here take the fast one for tensors on the CPU and the definition elsewhere.
 """
 
 from __future__ import annotations

@@ -118,12 +118,12 @@ def score_aligned(
         counts, dark, which: as for `score`, with one plane.
         position: (m, 2) x, y in px, pixel centres on the integers.
         width: (m, 2) standard deviations along x and y in px.
-        growth: (m, 2) their derivatives by a third parameter (a depth, a factor on the width).
+        growth: (m, 2) their derivatives by a third parameter (a depth, a factor on both widths), or by a factor on each.
         photons, background, gain: as for `score`; background (m, 1).
-        n_slopes: 2 for x and y alone, 3 with the third parameter.
+        n_slopes: 2 for x and y alone, 3 with the third parameter, 4 with a factor on each width.
 
     Returns:
-        as `score`, with the parameters x, y, [third,] photons, background.
+        as `score`, with the parameters x, y, [third, or the factors along x and y,] photons, background.
     """
     (column, column_x, column_s), (row, row_y, row_s) = (
         _line(position[:, axis], width[:, axis], counts.shape[-1 - axis]) for axis in (0, 1)
@@ -132,10 +132,17 @@ def score_aligned(
     def outer(along_y: Tensor, along_x: Tensor) -> Tensor:
         return along_y[:, None, :, None] * along_x[:, None, None, :]
 
-    grown = growth[:, 0, None, None, None] * outer(row, column_s) + growth[:, 1, None, None, None] * outer(row_s, column)
-    slopes = torch.stack((outer(row, column_x), outer(row_y, column), grown)[:n_slopes], 1)
+    grown = [growth[:, 0, None, None, None] * outer(row, column_s), growth[:, 1, None, None, None] * outer(row_s, column)]
+    grown = [grown[0] + grown[1]] if n_slopes == 3 else grown
+    slopes = torch.stack([outer(row, column_x), outer(row_y, column), *grown][:n_slopes], 1)
     dark = dark.double()[which if len(dark) > 1 else torch.zeros_like(which)]
     return _scored(counts[which].double(), dark, outer(row, column), slopes, photons, background, gain)
+
+
+def drawn_aligned(position: Tensor, width: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Draw aligned Gaussians into windows of a shape (h, w): (m, 1, h, w) fractions of the photons; arguments as for `score_aligned`."""
+    column, row = (_line(position[:, axis], width[:, axis], shape[1 - axis])[0] for axis in (0, 1))
+    return row[:, None, :, None] * column[:, None, None, :]
 
 
 def _line(centre: Tensor, width: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
