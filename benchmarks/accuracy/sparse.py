@@ -1,4 +1,4 @@
-"""All methods on 2D movies with truth, none of them trained or tuned for these: marks and frames/s on movies with truth, widths of tubules in pictures.
+"""All methods on 2D movies with truth, none trained or tuned for these: marks, frames/s, and widths of tubules in pictures.
 
     python benchmarks/accuracy/sparse.py --data ../shared/data
 

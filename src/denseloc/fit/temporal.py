@@ -13,7 +13,7 @@ Source: ours; the shared position is that of tracking and of DECODE's temporal c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,7 +156,7 @@ def link(frame: np.ndarray, position: np.ndarray, covariance: np.ndarray, rho: n
         radius_px: distance within which partners are sought.
     """
     n = len(frame)
-    links = Links(np.full(n, -1), np.full(n, -1), np.zeros(n), np.zeros(n))
+    links = unlinked(n)
     if n == 0:
         return links
     for gap in range(1, GAP + 1):
@@ -210,27 +210,69 @@ def _is_best(p: np.ndarray, of: np.ndarray, n: int) -> np.ndarray:
 PRIORS_SHARE = 0.5
 """How much of what a linked localization knows from elsewhere counts: its network has seen the same frames in part."""
 
+FAULTS = 1.6
+"""Variance of fits in crowds over their bound: what PSF, grouping and links leave out (measured on the challenge-like movies)."""
 
-def share(evidence: Evidence, links: Links) -> tuple[np.ndarray, np.ndarray]:
+
+def share(evidence: Evidence, links: Links) -> np.ndarray:
     """Add to each localization what its molecule's other frames tell.
 
     Returns:
-        positions (n, k) and their covariances (n, k, k).
+        positions (n, k).
     """
     matrix = evidence.own + evidence.prior
     vector = evidence.own_at + evidence.prior_at
     given = evidence.own + PRIORS_SHARE * evidence.prior
     given_at = evidence.own_at + PRIORS_SHARE * evidence.prior_at
+    for here, weight in _along(links):
+        matrix = matrix + weight[:, None, None] * given[here]
+        vector = vector + weight[:, None] * given_at[here]
+    return solve(matrix, vector)
+
+
+def variances(evidence: Evidence, links: Links, seen: int) -> np.ndarray:
+    """Say how far shared positions can be believed.
+
+    The likelihoods of the frames are independent, so that their information adds up; a prior is not independent of them, for its network has
+    seen ``seen`` frames of the same movie. n frames of a molecule hold the light of n + seen - 1, of which each prior knows ``seen`` already: the
+    mean variance of the priors falls by ``seen / (n + seen - 1)``. The better of the two ways counts.
+
+    Args:
+        evidence: of n localizations.
+        links: between them.
+        seen: frames that went into each prior, 1 or 3.
+
+    Returns:
+        (n, k) variances of the coordinates; infinite where nothing is known.
+    """
+    n = np.ones(len(evidence.own))
+    own, prior = evidence.own, np.diagonal(evidence.prior, axis1=1, axis2=2)
+    for here, weight in _along(links):
+        n = n + weight
+        own = own + weight[:, None, None] * evidence.own[here]
+        prior = prior + weight[:, None] * np.diagonal(evidence.prior[here], axis1=1, axis2=2)
+    with np.errstate(divide="ignore"):
+        known = n[:, None] / prior * (seen / (n + seen - 1))[:, None]
+    floor = 1e-9 * np.trace(own, axis1=1, axis2=2)[:, None, None] * np.eye(own.shape[1]) + 1e-12 * np.eye(own.shape[1])
+    told = FAULTS * np.diagonal(np.linalg.inv(own + floor), axis1=1, axis2=2)
+    return np.minimum(known, told)
+
+
+def unlinked(n: int) -> Links:
+    """Give links that lead nowhere."""
+    return Links(np.full(n, -1), np.full(n, -1), np.zeros(n), np.zeros(n))
+
+
+def _along(links: Links) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Walk along the chains, to both sides: the index of the localization reached from each, and the product of the links until there."""
+    n = len(links.after)
     for following, probability in ((links.after, links.p_after), (links.before, links.p_before)):
-        here = np.arange(len(matrix))
-        weight = np.ones(len(matrix))
+        here, weight = np.arange(n), np.ones(n)
         for _ in range(CHAIN):
             weight = weight * probability[here]
             here = following[here]
             goes_on = (here >= 0) & (weight > FAITH)
-            weight = np.where(goes_on, weight, 0.0)
-            here = np.where(goes_on, here, 0)
-            matrix = matrix + weight[:, None, None] * given[here]
-            vector = vector + weight[:, None] * given_at[here]
-    covariance = np.linalg.inv(matrix)
-    return solve(matrix, vector), covariance
+            weight, here = np.where(goes_on, weight, 0.0), np.where(goes_on, here, 0)
+            if not goes_on.any():
+                break
+            yield here, weight

@@ -26,7 +26,7 @@ from ..errors import DenselocError, OutputError, TableError
 from ..experiment import Experiment
 from ..files import alone, replacing
 from ..fit.joint import JointFits, Prior
-from ..fit.temporal import CHAIN, GAP, DensityMap, Evidence, link, link_radius, share
+from ..fit.temporal import CHAIN, GAP, DensityMap, Evidence, link, link_radius, share, unlinked, variances
 from ..formats import check_table, open_movie, read_table, table_suffixes, write_table
 from ..formats.psf_files import read_psf
 from ..journal import Journal
@@ -170,7 +170,7 @@ def refine(
         "sloped_background": sloped_background,
     }
     provenance = _provenance(told, whole, ready, wanted)
-    work = _Work(localizer, rows, ready, **wanted)
+    work = _Work(localizer, rows, ready, **wanted, seen=_context(document))
     with alone(out):
         journal = Journal(out, provenance, whole, resume)
         with journal.kept():
@@ -246,6 +246,11 @@ def _camera(told: Provenance, document: Experiment | None, movie: Movie) -> Came
     return document.build_camera()
 
 
+def _context(document: Experiment | None) -> int:
+    """Give how many frames on each side the method of a table has looked at; a table of another program has none."""
+    return 0 if document is None else document.build_localizer().context
+
+
 def _check_origin(rows: Localizations, movie: Movie, ready: Preparation) -> None:
     """Refuse a table that cannot be of this movie."""
     first, last = movie.frames
@@ -303,9 +308,11 @@ class _Work:
         add: bool,
         remove: bool,
         sloped_background: bool,
+        seen: int,
     ) -> None:
         self.localizer, self.rows, self.ready = localizer, rows, ready
         self.prior, self.share, self.add, self.remove = prior and "sigma_x_nm" in rows, share_positions, add, remove
+        self.seen = 2 * seen + 1
         self.kept = [name for name in rows.columns if name in ("probability", "molecule", "channel")]
 
     def fit(self, frames: Frames, part: tuple[int, int]) -> tuple[Localizations, dict[str, np.ndarray]]:
@@ -378,7 +385,7 @@ class _Work:
 
     def joined(self, journal: Journal, stop: Callable[[], int], counts: dict[str, int]) -> Iterator[Localizations]:
         """Give the finished blocks, with shared positions; counts what was moved."""
-        if not self.share:
+        if not self.share and not self.prior:
             for table in journal.parts(stop):
                 counts["refined"] += int(table.is_refined.sum())
                 yield table
@@ -388,16 +395,18 @@ class _Work:
         for before, (table, arrays), after in _with_halo(journal, stop):
             near = (*before, (table, arrays), *after)
             evidence = Evidence.concat([{name: beside[name] for name in EVIDENCE} for _, beside in near])
-            frame = np.concatenate([one.frame for one, _ in near])
             start = sum(len(one) for one, _ in before)
             rows = slice(start, start + len(table))
-            position, covariance = evidence.position()[:, :k], np.linalg.inv(evidence.own + evidence.prior)[:, :k, :k]
-            links = link(frame, position, covariance, density.at(position), radius)
-            place, spread = share(evidence, links)
+            links = unlinked(len(evidence.own))
+            if self.share:
+                frame = np.concatenate([one.frame for one, _ in near])
+                position, covariance = evidence.position()[:, :k], np.linalg.inv(evidence.own + evidence.prior)[:, :k, :k]
+                links = link(frame, position, covariance, density.at(position), radius)
             linked = (links.after[rows] >= 0) | (links.before[rows] >= 0)
             counts["refined"] += int(table.is_refined.sum())
             counts["linked"] += int(linked.sum())
-            yield self._moved(table, place[rows, :k], spread[rows], linked | (table.is_refined == 1))
+            place, variance = share(evidence, links), variances(evidence, links, self.seen)
+            yield self._moved(table, place[rows, :k], variance[rows], linked | (table.is_refined == 1))
 
     def _surroundings(self, k: int) -> tuple[DensityMap, float]:
         """Give the map of densities of all rows, and the distance within which the same molecules are sought."""
@@ -408,15 +417,15 @@ class _Work:
         usual = np.full(1, USUAL_SIGMA_PX) if sigma is None else np.clip(np.nan_to_num(sigma, nan=50.0) / pixel[1], 0.05, 2.0)
         return DensityMap(np.stack(places, 1), int(np.ptp(self.rows.frame)) + 1), link_radius(usual)
 
-    def _moved(self, table: Localizations, place: np.ndarray, spread: np.ndarray, moved: np.ndarray) -> Localizations:
-        """Put shared positions (n, k), in px and nm, and their covariances into a table."""
+    def _moved(self, table: Localizations, place: np.ndarray, variance: np.ndarray, moved: np.ndarray) -> Localizations:
+        """Put shared positions (n, k), in px and nm, and their variances into a table."""
         pixel, names = self.ready.pixel_size_nm, ("x_nm", "y_nm", "z_nm")
         scale, shift = (pixel[1], pixel[0], 1.0), (0.5, 0.5, 0.0)
         columns: dict[str, np.ndarray] = {}
         for k in range(place.shape[1]):
             value = (place[:, k] + shift[k]) * scale[k]
             columns[names[k]] = np.where(moved, value, table.columns[names[k]])
-            sigma = np.sqrt(spread[:, k, k]) * scale[k]
+            sigma = np.sqrt(variance[:, k]) * scale[k]
             columns[f"sigma_{names[k]}"] = np.where(moved, sigma, table.columns[f"sigma_{names[k]}"])
         return table.with_columns(**columns).sort()
 
