@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..kernels import group_score
-from ..kernels.group_score.naive import planes_of_light
 from ..kernels.splat import naive as splat
+from ..kernels.spot_score import score_groups
+from ..kernels.spot_score.groups_naive import planes_of_light
 from ..kernels.spot_score.naive import placed
 from ..optics import PSF
 from .deviance import deviance, expected_moments, p_value
@@ -498,7 +498,7 @@ class _Problem:
         whole, values, slopes = (one.unflatten(0, (k, e)) for one in joint.with_slopes(emitters.flatten(0, 1)))
         row, column = whole[..., 1] - self.top[which, None], whole[..., 0] - self.left[which, None]
         bright = emitters[..., -1]
-        return group_score.score(
+        return score_groups(
             self.counts, self.dark, self.extent, which, values, slopes, row, column, bright, lights, joint.noise.gain
         )
 

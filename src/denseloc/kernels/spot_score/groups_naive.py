@@ -1,6 +1,6 @@
 """The definition of the score of groups: how well ``gain (sum N f + b) + dark`` explains the counts of a window.
 
-As `spot_score`, with e emitters to a window and a background that may slope. Counts are taken as Poisson with mean m. Objective
+As `naive`, with e emitters to a window and a background that may slope. Counts are taken as Poisson with mean m. Objective
 ``sum m - c log m``, gradient of the log-likelihood ``sum (c / m - 1) dm``, Fisher matrix ``sum dm dm^T / m``. Pixels whose count is NaN
 are absent.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..spot_score.naive import LEAST_MEAN, placed
+from .naive import LEAST_MEAN, placed
 
 
 def planes_of_light(planes: int, shape: tuple[int, int], lights: int, like: Tensor) -> Tensor:

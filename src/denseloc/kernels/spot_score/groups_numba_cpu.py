@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
-from ..spot_score.naive import LEAST_MEAN
+from .naive import LEAST_MEAN
 
 _LOOSE = {"reassoc", "contract", "arcp", "nsz"}  # not "nnan": absent pixels are NaN
 
@@ -55,7 +55,7 @@ def score(
     background: np.ndarray,
     gain: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Score groups of patches; as `naive.score`."""
+    """Score groups of patches; as `groups_naive.score`."""
     (m, e), (_, planes, full_h, full_w) = photons.shape, counts.shape
     d, size, lights = slopes.shape[2], values.shape[-1], background.shape[1]
     own, kinds, t = e * (d + 1), lights // planes, d + 1

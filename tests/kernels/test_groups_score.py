@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from denseloc.kernels import spot_score
-from denseloc.kernels.group_score import naive, numba_cpu, score
+from denseloc.kernels.spot_score import groups_naive as naive
+from denseloc.kernels.spot_score import groups_numba_cpu as numba_cpu
+from denseloc.kernels.spot_score import score_groups as score
 
 PARTS = ("counts", "dark", "extent", "which", "values", "slopes", "row", "column", "photons", "background")
 
