@@ -8,7 +8,20 @@ import torch
 
 from denseloc.fit import Noise
 from denseloc.fit.joint import Joint, JointFits, Prior
-from denseloc.fit.temporal import GAP, PRIORS_SHARE, STAYS_ON, DensityMap, Evidence, Links, link, link_radius, share
+from denseloc.fit.temporal import (
+    FAULTS,
+    GAP,
+    PRIORS_SHARE,
+    STAYS_ON,
+    DensityMap,
+    Evidence,
+    Links,
+    link,
+    link_radius,
+    share,
+    unlinked,
+    variances,
+)
 from denseloc.optics import GaussianSettings
 
 SIGMA = 0.08  # px
@@ -46,11 +59,12 @@ def test_standing_still_over_five_frames_is_as_good_as_five_times_the_light(k: i
     following = links.after.reshape(-1, 5)
     assert (following[:, :4] == np.arange(len(frame)).reshape(-1, 5)[:, 1:]).mean() > 0.97
     assert (following[:, 4] == -1).all()
-    shared, covariance = share(evidence_of(place, covariances(len(place), k)), links)
+    evidence = evidence_of(place, covariances(len(place), k))
+    shared = share(evidence, links)
     middle = np.arange(2, len(frame), 5)  # what is linked twice to both sides
     alone, together = (np.sqrt(((one - truth)[middle] ** 2).mean(0)) for one in (place, shared))
     np.testing.assert_allclose(together / alone, 5**-0.5, rtol=0.1)
-    sigma = np.sqrt(np.einsum("nii->ni", covariance))
+    sigma = np.sqrt(variances(evidence, links, 1) / FAULTS)
     pull = (shared - truth) / sigma
     assert np.abs(pull.std(0) - 1).max() < 0.06  # all five frames, whatever side
     assert np.median(sigma[:, 0]) == pytest.approx(SIGMA * 5**-0.5, rel=0.05)
@@ -63,10 +77,9 @@ def test_nothing_linked_changes_nothing() -> None:
     links = linked(frame, place)
     assert (links.after == -1).all()
     assert (links.before == -1).all()
-    covariance = covariances(30)
-    shared, spread = share(evidence_of(place, covariance), links)
-    np.testing.assert_allclose(shared, place, rtol=1e-9)
-    np.testing.assert_allclose(spread, covariance, rtol=1e-9)
+    evidence = evidence_of(place, covariances(30))
+    np.testing.assert_allclose(share(evidence, links), place, rtol=1e-9)
+    np.testing.assert_allclose(variances(evidence, links, 1), FAULTS * SIGMA**2, rtol=1e-6)
 
 
 def test_no_localizations_have_no_links() -> None:
@@ -141,8 +154,8 @@ def test_links_of_strangers_do_little_harm(width_px: float, most: float) -> None
     place = truth + rng.normal(size=truth.shape) * sigma
     density = DensityMap(place, n_frames)
     links = link(frame, place, covariances(len(frame), 2, sigma), density.at(place), link_radius(np.full(len(frame), sigma)))
-    shared, spread = share(evidence_of(place, covariances(len(frame), 2, sigma)), links)
-    pull = (shared - truth)[:, 0] / np.sqrt(spread[:, 0, 0])
+    evidence = evidence_of(place, covariances(len(frame), 2, sigma))
+    pull = (share(evidence, links) - truth)[:, 0] / np.sqrt(variances(evidence, links, 1)[:, 0] / FAULTS)
     assert (links.after >= 0).mean() < 0.3
     assert 1.0 < pull.std() < most
 
@@ -195,15 +208,38 @@ def test_evidence_is_the_fit_taken_apart(prior: bool) -> None:
     assert joined.own.shape == (6, 2, 2)
 
 
-def test_what_is_known_from_elsewhere_counts_in_part() -> None:
+def both_known(precision: float = 100.0) -> tuple[Evidence, Links]:
+    """Give two linked localizations, each with a frame and a network that speak of it."""
     place = np.array([[1.0, 1.0], [1.1, 1.0]])
     own = np.linalg.inv(covariances(2))
-    prior = np.broadcast_to(np.eye(2) * 100.0, (2, 2, 2)).copy()
+    prior = np.broadcast_to(np.eye(2) * precision, (2, 2, 2)).copy()
     evidence = Evidence(own, np.einsum("nij,nj->ni", own, place), prior, np.einsum("nij,nj->ni", prior, place))
-    links = Links(np.array([1, -1]), np.array([-1, 0]), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
-    _, spread = share(evidence, links)
-    information = (1 + 1) / SIGMA**2 + (1 + PRIORS_SHARE) * 100.0
-    np.testing.assert_allclose(spread[:, 0, 0], 1 / information)
+    return evidence, Links(np.array([1, -1]), np.array([-1, 0]), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
+
+
+def test_what_is_known_from_elsewhere_counts_in_part() -> None:
+    evidence, links = both_known()
+    here, there = SIGMA**-2 + 100.0, SIGMA**-2 + PRIORS_SHARE * 100.0
+    np.testing.assert_allclose(share(evidence, links)[0, 0], (here * 1.0 + there * 1.1) / (here + there))
     doubtful = Links(links.after, links.before, 0.3 * links.p_after, 0.3 * links.p_before)
-    _, wider = share(evidence, doubtful)
-    np.testing.assert_allclose(wider[0, 0, 0], 1 / (1.3 / SIGMA**2 + (1 + 0.3 * PRIORS_SHARE) * 100.0))
+    np.testing.assert_allclose(share(evidence, doubtful)[0, 0], (here * 1.0 + 0.3 * there * 1.1) / (here + 0.3 * there))
+
+
+@pytest.mark.parametrize(("seen", "factor"), [(1, 1 / 2), (3, 3 / 4)])
+def test_priors_of_overlapping_frames_do_not_add_up(seen: int, factor: float) -> None:
+    evidence, links = both_known(1e6)  # the networks know far more than the frames
+    np.testing.assert_allclose(variances(evidence, links, seen), factor * 1e-6)
+    np.testing.assert_allclose(variances(evidence, unlinked(2), seen), 1e-6)
+
+
+def test_each_coordinate_is_known_for_itself() -> None:
+    """Light that says much of x and y says no more of the depth than it does, whatever the units."""
+    own = np.diag([1e5, 1e5, 1e-6])[None]
+    nothing = np.zeros((1, 3, 3))
+    evidence = Evidence(own, nothing[:, 0], nothing, nothing[:, 0])
+    np.testing.assert_allclose(variances(evidence, unlinked(1), 1), FAULTS * np.array([[1e-5, 1e-5, 1e6]]), rtol=1e-5)
+
+
+def test_of_nothing_known_the_variance_is_infinite() -> None:
+    nothing = np.zeros((1, 2, 2))
+    assert np.isinf(variances(Evidence(nothing, nothing[:, 0], nothing, nothing[:, 0]), unlinked(1), 1)).all()
