@@ -31,8 +31,12 @@ from .noise import Noise
 
 LEAST_PHOTONS, LEAST_BACKGROUND = 1e-2, 1e-3
 CHUNK = 1 << 22  # numbers held at once for the windows and patches of one bucket
+<<<<<<< HEAD
 SETTLED_PX, SETTLED_LIGHT = 0.01, 0.01  # changes below which a neighbour's light counts as known
 KINK = 30.0  # see `levenberg.climb`
+=======
+SETTLED_PX, SETTLED_NM, SETTLED_LIGHT = 0.01, 3.0, 0.01  # changes below which a neighbour's light counts as known
+>>>>>>> e577252209aa52ec3d6f97581b80d24dbc72bd63
 AT_ONCE = 4096  # emitters drawn at once
 
 
@@ -69,6 +73,7 @@ class JointFits:
         fisher: (n, c, c) what its own pixels tell of it if all else is known, without the prior.
         background: (n, planes) level at the emitter.
         group: (n,) number of its group.
+        pixel: (n, 2) x, y of the pixel in the middle of the window that it was fitted in, int64; not always that on which it has ended.
         log_likelihood, deviance_ratio, p_value: (n,) of its group's pixels, as in `single.SingleFits`.
         iterations: (n,) evaluations of its group in the last sweep.
         converged: (n,) at a maximum inside of the limits; the other rows must not be used.
@@ -80,6 +85,7 @@ class JointFits:
     fisher: Tensor
     background: Tensor
     group: Tensor
+    pixel: Tensor
     log_likelihood: Tensor
     deviance_ratio: Tensor
     p_value: Tensor
@@ -118,6 +124,7 @@ class JointFits:
             torch.zeros_like(square),
             background.double(),
             whole,
+            at[:, :2].round().long(),
             number,
             number,
             number,
@@ -254,7 +261,8 @@ class Joint:
                     problem = _Problem(self, some, start, light, state, prior)
                     self._climb(problem, state, tolerance, max_iterations)
             shift = (state.at - before).abs()
-            moved = (shift[:, :2] > SETTLED_PX).any(1) | (shift[:, -1] > SETTLED_LIGHT * before[:, -1].abs())
+            deeper = (shift[:, 2:-1] > SETTLED_NM).any(1)
+            moved = (shift[:, :2] > SETTLED_PX).any(1) | deeper | (shift[:, -1] > SETTLED_LIGHT * before[:, -1].abs())
         return state
 
     def without(self, fits: JointFits, which: Tensor, prior: Prior | None = None) -> Tensor:
@@ -324,7 +332,7 @@ class Joint:
 
     def _chunks(self, members: Tensor, at: Tensor) -> list[Tensor]:
         """Cut groups of one size (m, e) into parts whose windows are alike and bearable."""
-        area = _window(at[members][..., :2], self.half)[1].prod(1)
+        area = _window(at[members][..., :2].round().long(), self.half)[1].prod(1)
         members = members[area.argsort(stable=True)]
         each = self.psf.planes * (4 * self.psf.roi_px**2 * members.shape[1] + 6 * int(area.max()))
         step = max(1, CHUNK // each)
@@ -352,9 +360,8 @@ class Joint:
         return [*low, LEAST_PHOTONS], [*high, infinite], [*stride, infinite]
 
 
-def _window(place: Tensor, half: int) -> tuple[Tensor, Tensor]:
-    """Give the first pixel (x, y) and the shape (rows, columns) of the boxes around groups of places (m, e, 2) in px: (m, 2) each."""
-    pixel = place.round().long()
+def _window(pixel: Tensor, half: int) -> tuple[Tensor, Tensor]:
+    """Give the first pixel (x, y) and the shape (rows, columns) of the boxes around groups of pixels (m, e, 2): (m, 2) each."""
     low = pixel.amin(1) - half
     return low, (pixel.amax(1) + half - low + 1).flip(1)
 
@@ -412,7 +419,12 @@ class _Problem:
         self.c = joint.n_coordinates + 1
         self.begin = start[members][..., :2].double()  # (m, e, 2): moves count from here
         self.prior = None if prior is None else Prior(prior.mean[members].double(), prior.precision[members].double())
-        self._cut(state, light, members if ghost is None else torch.cat((members, ghost[:, None]), 1))
+        if ghost is None:  # around where the emitters are; otherwise on the pixels of the fit that it is compared with
+            self.pixel = state.at[members][..., :2].round().long()
+            self._cut(state, light, members, self.pixel)
+        else:
+            around = torch.cat((members, ghost[:, None]), 1)
+            self._cut(state, light, around, state.pixel[around])
         own = state.at[members].clone()
         own[..., :2] -= self.begin
         level = _in_order(state.background[members if ghost is None else ghost[:, None]]) / (self.e if ghost is None else 1)
@@ -420,11 +432,10 @@ class _Problem:
         lights[..., 0] = level
         self.first = torch.cat((own.flatten(1), lights.flatten(1)), 1)
 
-    def _cut(self, state: JointFits, light: Tensor, around: Tensor) -> None:
-        """Cut the windows: counts, NaN beyond the squares around emitters (m, e'), and what else is known to shine into them."""
+    def _cut(self, state: JointFits, light: Tensor, around: Tensor, pixel: Tensor) -> None:
+        """Cut the windows of emitters (m, e'): counts, NaN beyond the squares around pixels (m, e', 2), and what else shines into them."""
         joint, half = self.joint, self.joint.half
-        pixel = state.at[around][..., :2].round().long()  # (m, e', 2) x, y
-        low, self.extent = _window(state.at[around][..., :2], half)
+        low, self.extent = _window(pixel, half)
         height, width = (int(v) for v in self.extent.amax(0))
         self.left, self.top = low[:, 0], low[:, 1]
         rows = self.top[:, None] + torch.arange(height, device=pixel.device)
@@ -514,7 +525,7 @@ class _Problem:
             fisher.diagonal(dim1=2, dim2=3)[..., :-1].sub_(self.prior.precision)
         sound = torch.isfinite(covariance.diagonal(dim1=2, dim2=3)).all(2)
         to = self.members
-        state.at[to] = emitters
+        state.at[to], state.pixel[to] = emitters, self.pixel
         state.background[to] = self._levels(emitters, lights)
         state.covariance[to], state.fisher[to] = covariance, fisher
         agreement = self.agreement(emitters, lights, found.at.shape[1])

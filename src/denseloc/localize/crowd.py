@@ -68,7 +68,7 @@ class CrowdSettings:
         width_px: of the PSF in focus.
         z_range_nm: depths allowed.
         significance: least height of a maximum over the noise of its filter.
-        false_positive_rate: chance that an emitter which is not there stays.
+        false_positive_rate: chance that an emitter which is not there stays, at one place; a whole frame has many.
         most: emitters fitted together.
         slope: whether the background around a group may slope.
     """
