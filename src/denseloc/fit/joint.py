@@ -31,12 +31,8 @@ from .noise import Noise
 
 LEAST_PHOTONS, LEAST_BACKGROUND = 1e-2, 1e-3
 CHUNK = 1 << 22  # numbers held at once for the windows and patches of one bucket
-<<<<<<< HEAD
-SETTLED_PX, SETTLED_LIGHT = 0.01, 0.01  # changes below which a neighbour's light counts as known
-KINK = 30.0  # see `levenberg.climb`
-=======
 SETTLED_PX, SETTLED_NM, SETTLED_LIGHT = 0.01, 3.0, 0.01  # changes below which a neighbour's light counts as known
->>>>>>> e577252209aa52ec3d6f97581b80d24dbc72bd63
+KINK = 30.0  # see `levenberg.climb`
 AT_ONCE = 4096  # emitters drawn at once
 
 
