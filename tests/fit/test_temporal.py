@@ -8,7 +8,7 @@ import torch
 
 from denseloc.fit import Noise
 from denseloc.fit.joint import Joint, JointFits, Prior
-from denseloc.fit.temporal import GAP, PRIORS_SHARE, STAYS_ON, DensityMap, Evidence, Links, link, link_radius, share
+from denseloc.fit.temporal import GAP, PRIORS_SHARE, STAYS_ON, DensityMap, Evidence, Links, link, link_radius, share, variances
 from denseloc.optics import GaussianSettings
 
 SIGMA = 0.08  # px
@@ -21,7 +21,7 @@ def covariances(n: int, k: int = 2, sigma: float = SIGMA) -> np.ndarray:
 def evidence_of(position: np.ndarray, covariance: np.ndarray) -> Evidence:
     own = np.linalg.inv(covariance)
     nothing = np.zeros_like(own)
-    return Evidence(own, np.einsum("nij,nj->ni", own, position), nothing, nothing[:, :, 0])
+    return Evidence(own, np.einsum("nij,nj->ni", own, position), nothing, nothing[:, :, 0], np.ones(len(own)))
 
 
 def linked(frame: np.ndarray, position: np.ndarray, rho: float = 1e-3, sigma: float = SIGMA) -> Links:
@@ -46,11 +46,12 @@ def test_standing_still_over_five_frames_is_as_good_as_five_times_the_light(k: i
     following = links.after.reshape(-1, 5)
     assert (following[:, :4] == np.arange(len(frame)).reshape(-1, 5)[:, 1:]).mean() > 0.97
     assert (following[:, 4] == -1).all()
-    shared, covariance = share(evidence_of(place, covariances(len(place), k)), links)
+    evidence = evidence_of(place, covariances(len(place), k))
+    shared = share(evidence, links)
     middle = np.arange(2, len(frame), 5)  # what is linked twice to both sides
     alone, together = (np.sqrt(((one - truth)[middle] ** 2).mean(0)) for one in (place, shared))
     np.testing.assert_allclose(together / alone, 5**-0.5, rtol=0.1)
-    sigma = np.sqrt(np.einsum("nii->ni", covariance))
+    sigma = np.sqrt(variances(evidence, links, 1))
     pull = (shared - truth) / sigma
     assert np.abs(pull.std(0) - 1).max() < 0.06  # all five frames, whatever side
     assert np.median(sigma[:, 0]) == pytest.approx(SIGMA * 5**-0.5, rel=0.05)
@@ -64,9 +65,9 @@ def test_nothing_linked_changes_nothing() -> None:
     assert (links.after == -1).all()
     assert (links.before == -1).all()
     covariance = covariances(30)
-    shared, spread = share(evidence_of(place, covariance), links)
-    np.testing.assert_allclose(shared, place, rtol=1e-9)
-    np.testing.assert_allclose(spread, covariance, rtol=1e-9)
+    evidence = evidence_of(place, covariance)
+    np.testing.assert_allclose(share(evidence, links), place, rtol=1e-9)
+    np.testing.assert_allclose(variances(evidence, links, 1), np.diagonal(covariance, axis1=1, axis2=2), rtol=1e-6)
 
 
 def test_no_localizations_have_no_links() -> None:
@@ -141,8 +142,8 @@ def test_links_of_strangers_do_little_harm(width_px: float, most: float) -> None
     place = truth + rng.normal(size=truth.shape) * sigma
     density = DensityMap(place, n_frames)
     links = link(frame, place, covariances(len(frame), 2, sigma), density.at(place), link_radius(np.full(len(frame), sigma)))
-    shared, spread = share(evidence_of(place, covariances(len(frame), 2, sigma)), links)
-    pull = (shared - truth)[:, 0] / np.sqrt(spread[:, 0, 0])
+    evidence = evidence_of(place, covariances(len(frame), 2, sigma))
+    pull = (share(evidence, links) - truth)[:, 0] / np.sqrt(variances(evidence, links, 1)[:, 0])
     assert (links.after >= 0).mean() < 0.3
     assert 1.0 < pull.std() < most
 
@@ -199,11 +200,24 @@ def test_what_is_known_from_elsewhere_counts_in_part() -> None:
     place = np.array([[1.0, 1.0], [1.1, 1.0]])
     own = np.linalg.inv(covariances(2))
     prior = np.broadcast_to(np.eye(2) * 100.0, (2, 2, 2)).copy()
-    evidence = Evidence(own, np.einsum("nij,nj->ni", own, place), prior, np.einsum("nij,nj->ni", prior, place))
+    at, from_elsewhere = np.einsum("nij,nj->ni", own, place), np.einsum("nij,nj->ni", prior, np.add(place, [0.2, 0.0]))
+    evidence = Evidence(own, at, prior, from_elsewhere, np.ones(2))
     links = Links(np.array([1, -1]), np.array([-1, 0]), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
-    _, spread = share(evidence, links)
-    information = (1 + 1) / SIGMA**2 + (1 + PRIORS_SHARE) * 100.0
-    np.testing.assert_allclose(spread[:, 0, 0], 1 / information)
+    weights = np.array([1 / SIGMA**2, 1 / SIGMA**2, 100.0, PRIORS_SHARE * 100.0])
+    np.testing.assert_allclose(share(evidence, links)[0, 0], weights @ [1.0, 1.1, 1.2, 1.3] / weights.sum())
     doubtful = Links(links.after, links.before, 0.3 * links.p_after, 0.3 * links.p_before)
-    _, wider = share(evidence, doubtful)
-    np.testing.assert_allclose(wider[0, 0, 0], 1 / (1.3 / SIGMA**2 + (1 + 0.3 * PRIORS_SHARE) * 100.0))
+    weights[[1, 3]] *= 0.3
+    np.testing.assert_allclose(share(evidence, doubtful)[0, 0], weights @ [1.0, 1.1, 1.2, 1.3] / weights.sum())
+
+
+def test_priors_of_overlapping_frames_do_not_add_up() -> None:
+    n = 5
+    prior = np.broadcast_to(np.eye(2) * 400.0, (n, 2, 2)).copy()
+    weak = np.broadcast_to(np.eye(2) * 1e-6, (n, 2, 2)).copy()
+    evidence = Evidence(weak, np.zeros((n, 2)), prior, np.zeros((n, 2)), np.ones(n))
+    steps = np.arange(n)
+    links = Links(np.append(steps[1:], -1), np.append(-1, steps[:-1]), np.append(np.ones(4), 0), np.append(0, np.ones(4)))
+    for seen in (1, 3):  # five frames in a row hold the light of seven, of which each prior has seen three
+        np.testing.assert_allclose(variances(evidence, links, seen), seen / (n + seen - 1) / 400.0)
+    strong = Evidence(100 * prior, np.zeros((n, 2)), prior, np.zeros((n, 2)), np.full(n, 2.0))
+    np.testing.assert_allclose(variances(strong, links, 3), 2.0 / (n * 40000.0), rtol=1e-6)
