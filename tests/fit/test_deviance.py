@@ -17,7 +17,7 @@ def draw(light: float, noise: float, is_amplified: bool, n: int = 200_000) -> to
 
 
 @pytest.mark.parametrize("is_amplified", [False, True])
-@pytest.mark.parametrize("share", [0.0, 0.45, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.45, 0.93, 0.985, 1.0])
 @pytest.mark.parametrize("mean", [0.05, 0.7, 3.0, 30.0, 150.0])
 def test_moments_are_those_of_draws(mean: float, share: float, is_amplified: bool) -> None:
     counts = draw(share * mean, (1 - share) * mean, is_amplified)
