@@ -25,7 +25,7 @@ def test_moments_are_those_of_draws(mean: float, share: float, is_amplified: boo
     first, second = expected_moments(at, (1 - share) * at, is_amplified)
     found = deviance(counts, at)
     assert found.mean().item() == pytest.approx(first.item(), abs=0.006 + 5 * (second.item() / len(counts)) ** 0.5)
-    assert found.var().item() == pytest.approx(second.item(), rel=0.05)
+    assert found.var().item() == pytest.approx(second.item(), rel=0.05 if mean > 0.1 else 0.08)  # tails are heavy in the dark
 
 
 def test_high_poisson_counts_are_nearly_chi_squared() -> None:
