@@ -139,7 +139,7 @@ class Multi(Localizer):
         )
 
 
-def crowd_settings(psf: PSF, z_range_nm: tuple[float, float], depth: bool, window_px: int | None) -> dict[str, float]:
+def crowd_settings(psf: PSF, z_range_nm: tuple[float, float], depth: bool, window_px: int | None) -> dict[str, Any]:
     """Derive from a PSF how far its emitters reach, as keywords of `CrowdSettings`."""
     width = psf.settings.width_in_focus_nm() / math.sqrt(psf.pixel_size_nm[0] * psf.pixel_size_nm[1])
     depths = depth_starts(psf, z_range_nm) if depth else torch.zeros(1)
