@@ -251,35 +251,46 @@ def test_no_emitters_give_no_fits() -> None:
 # ------------------------------------------------------------------------------------------------------ leaving out, adding
 
 
-def test_without_is_a_refit_on_the_same_pixels() -> None:
+def test_what_is_lost_is_that_of_fits_to_the_same_pixels() -> None:
     """Also where the emitters have moved to other pixels while they were fitted."""
     photons = noisy(scene(psf_of("gaussian"), PLACES))
     search = joint(photons)
     fits = search.fit(begin(shifted(PLACES) + torch.tensor([0.5, 0.6, 0.0])), tolerance=1e-8, sweeps=1)
     assert (fits.pixel != fits.at[:, :2].round()).any()
-    found = search.without(fits, torch.tensor([1, 3]))
+    lost = search.lost_without(fits, torch.tensor([1, 3]))
     seen = torch.zeros(2, *SHAPE, dtype=torch.bool)
     for which, middles in enumerate((fits.pixel[:3], fits.pixel[3:])):
         for x, y in middles.tolist():
             seen[which, y - 6 : y + 7, x - 6 : x + 7] = True
     masked = torch.where(seen[0], photons, torch.nan)
     everywhere = joint(masked, window_px=41)  # sees all of these pixels, whatever is left out
-    two = everywhere.fit(begin(fits.at[[0, 2]].float(), level=6.0), tolerance=1e-8)
-    assert found[0].item() == pytest.approx(two.log_likelihood[0].item(), abs=0.05)
-    whole = everywhere.fit(begin(fits.at[:3].float(), level=6.0), tolerance=1e-8)
-    assert fits.log_likelihood[0].item() == pytest.approx(whole.log_likelihood[0].item(), abs=0.05)
+    two, three = (everywhere.fit(begin(fits.at[rows].float(), level=6.0), tolerance=1e-8) for rows in ([0, 2], [0, 1, 2]))
+    assert lost[0].item() == pytest.approx((three.log_likelihood[0] - two.log_likelihood[0]).item(), abs=0.05)
     dark = photons[0, 0][seen[1]].double()  # nothing but background
     mean = dark.mean().expand_as(dark)
     expected = (torch.xlogy(dark, mean) - mean - torch.lgamma(dark + 1)).sum()
-    assert found[1].item() == pytest.approx(expected.item(), abs=0.05)
-    assert (2 * (fits.log_likelihood[[1, 3]] - found) > 100).all()
+    assert lost[1].item() == pytest.approx((fits.log_likelihood[3] - expected).item(), abs=0.05)
+    assert (2 * lost > 100).all()
+
+
+def test_what_is_lost_does_not_depend_on_how_others_have_shone_before() -> None:
+    """Groups cut from a crowd speak of light that has moved since they were fitted; both likelihoods are those of the light as it is now."""
+    truth = torch.tensor([[12.0, 14.0, 1500.0], [18.5, 14.0, 1500.0]])
+    search = joint(noisy(scene(psf_of("gaussian"), truth)), most=1)
+    settled = search.fit(begin(truth), tolerance=1e-8, sweeps=10)
+    stale = search.fit(begin(truth * torch.tensor([1.0, 1.0, 1.7])), tolerance=1e-8, sweeps=1)
+    stale.at[1] = settled.at[1]  # the other one has come to rest, this one speaks of how it began
+    one = torch.tensor([0])
+    former = stale.log_likelihood[0] - settled.log_likelihood[0]
+    assert former.abs() > 0.5
+    assert search.lost_without(stale, one).item() == pytest.approx(search.lost_without(settled, one).item(), abs=0.1)
 
 
 def test_what_is_not_there_does_not_pay() -> None:
     truth = torch.cat((PLACES[:3], torch.tensor([[12.0, 12.0, 50.0]])))
     search = joint(noisy(scene(psf_of("gaussian"), PLACES)))
     fits = search.fit(begin(truth))
-    statistic = 2 * (fits.log_likelihood[3] - search.without(fits, torch.tensor([3]))[0])
+    statistic = 2 * search.lost_without(fits, torch.tensor([3]))[0]
     assert -0.1 < statistic.item() < 16
 
 

@@ -8,7 +8,19 @@ import torch
 
 from denseloc.fit import Noise
 from denseloc.fit.joint import Joint, JointFits, Prior
-from denseloc.fit.temporal import GAP, PRIORS_SHARE, STAYS_ON, DensityMap, Evidence, Links, link, link_radius, share, variances
+from denseloc.fit.temporal import (
+    GAP,
+    PRIORS_SHARE,
+    STAYS_ON,
+    DensityMap,
+    Evidence,
+    Links,
+    link,
+    link_radius,
+    share,
+    unlinked,
+    variances,
+)
 from denseloc.optics import GaussianSettings
 
 SIGMA = 0.08  # px
@@ -221,3 +233,16 @@ def test_priors_of_overlapping_frames_do_not_add_up() -> None:
         np.testing.assert_allclose(variances(evidence, links, seen), seen / (n + seen - 1) / 400.0)
     strong = Evidence(100 * prior, np.zeros((n, 2)), prior, np.zeros((n, 2)), np.full(n, 2.0))
     np.testing.assert_allclose(variances(strong, links, 3), 2.0 / (n * 40000.0), rtol=1e-6)
+
+
+def test_each_coordinate_is_known_for_itself() -> None:
+    """Light that says much of x and y says no more of the depth than it does, whatever the units."""
+    own = np.diag([1e5, 1e5, 1e-6])[None]
+    nothing = np.zeros((1, 3, 3))
+    evidence = Evidence(own, nothing[:, 0], nothing, nothing[:, 0], np.ones(1))
+    np.testing.assert_allclose(variances(evidence, unlinked(1), 1), [[1e-5, 1e-5, 1e6]], rtol=1e-5)
+
+
+def test_of_nothing_known_the_variance_is_infinite() -> None:
+    nothing = np.zeros((1, 2, 2))
+    assert np.isinf(variances(Evidence(nothing, nothing[:, 0], nothing, nothing[:, 0], np.ones(1)), unlinked(1), 1)).all()

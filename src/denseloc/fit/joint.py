@@ -261,8 +261,10 @@ class Joint:
             moved = (shift[:, :2] > SETTLED_PX).any(1) | deeper | (shift[:, -1] > SETTLED_LIGHT * before[:, -1].abs())
         return state
 
-    def without(self, fits: JointFits, which: Tensor, prior: Prior | None = None) -> Tensor:
-        """Give the log-likelihood of groups when one emitter of each is left out, on the same pixels; the others find new places.
+    def lost_without(self, fits: JointFits, which: Tensor, prior: Prior | None = None) -> Tensor:
+        """Give how much the log-likelihood of groups falls when one emitter of each is left out and the others find new places.
+
+        Both are fitted here, on the same pixels and beside the same light of other groups, which may have changed since ``fits``.
 
         Args:
             fits: as `fit` gives them.
@@ -280,14 +282,18 @@ class Joint:
             asked = members[number[fits.group[members[:, 0]]] >= 0]
             for some in self._chunks(asked, fits.at) if len(asked) else []:
                 row = number[fits.group[some[:, 0]]]
-                left_out = which[row]
-                others = some[some != left_out[:, None]].reshape(len(some), -1)
-                state = _copy(fits)
-                problem = _Problem(self, others, fits.at, light, state, prior, ghost=left_out)
-                found = self._climb(problem, None, 0.03, 15)
-                emitters, lights = problem.split(torch.arange(len(some), device=which.device), found.at)
-                result[row] = problem.agreement(emitters, lights, found.at.shape[1])[0]
+                ghost = which[row]
+                others = some[some != ghost[:, None]].reshape(len(some), -1)
+                whole = _Problem(self, some, fits.at, light, fits, prior, around=some)
+                less = _Problem(self, others, fits.at, light, fits, prior, around=torch.cat((others, ghost[:, None]), 1))
+                result[row] = self._likelihood(whole) - self._likelihood(less)
         return result
+
+    def _likelihood(self, problem: _Problem) -> Tensor:
+        """Give the log-likelihood of groups where a short fit ends, (m,)."""
+        found = self._climb(problem, None, 0.03, 15)
+        emitters, lights = problem.split(torch.arange(problem.m, device=found.at.device), found.at)
+        return problem.agreement(emitters, lights, found.at.shape[1])[0]
 
     def _regrouped(self, begin: JointFits, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
         """Group the emitters of the frames in which some are new; those of the others stay in their groups, which their fits speak of.
@@ -407,23 +413,23 @@ class _Problem:
         light: Tensor,
         state: JointFits,
         prior: Prior | None,
-        ghost: Tensor | None = None,
+        around: Tensor | None = None,
     ) -> None:
-        """Set up groups (m, e) of one size; a ``ghost`` (m,) of each is not fitted but keeps its pixels, and gives none of the light."""
+        """Set up groups (m, e) of one size, in windows around where they are.
+
+        With ``around`` (m, e') the windows are those of an earlier fit of these emitters, of which those that are no members give no light.
+        """
         self.joint, self.members = joint, members
         self.m, self.e = members.shape
         self.c = joint.n_coordinates + 1
         self.begin = start[members][..., :2].double()  # (m, e, 2): moves count from here
         self.prior = None if prior is None else Prior(prior.mean[members].double(), prior.precision[members].double())
-        if ghost is None:  # around where the emitters are; otherwise on the pixels of the fit that it is compared with
-            self.pixel = state.at[members][..., :2].round().long()
-            self._cut(state, light, members, self.pixel)
-        else:
-            around = torch.cat((members, ghost[:, None]), 1)
-            self._cut(state, light, around, state.pixel[around])
+        self.pixel = state.at[members][..., :2].round().long() if around is None else state.pixel[around]
+        around = members if around is None else around
+        self._cut(state, light, around, self.pixel)
         own = state.at[members].clone()
         own[..., :2] -= self.begin
-        level = _in_order(state.background[members if ghost is None else ghost[:, None]]) / (self.e if ghost is None else 1)
+        level = _in_order(state.background[around]) / around.shape[1]
         lights = torch.zeros(self.m, joint.psf.planes, joint.kinds, dtype=torch.float64, device=members.device)
         lights[..., 0] = level
         self.first = torch.cat((own.flatten(1), lights.flatten(1)), 1)

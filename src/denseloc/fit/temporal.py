@@ -258,9 +258,17 @@ def variances(evidence: Evidence, links: Links, seen: int) -> np.ndarray:
         prior = prior + weight[:, None] * np.diagonal(evidence.prior[here], axis1=1, axis2=2)
     with np.errstate(divide="ignore"):
         known = n[:, None] / prior * (seen / (n + seen - 1))[:, None]
-    floor = 1e-9 * np.trace(own, axis1=1, axis2=2)[:, None, None] * np.eye(own.shape[1]) + 1e-12 * np.eye(own.shape[1])
-    told = np.diagonal(np.linalg.inv(own + floor), axis1=1, axis2=2)
+    told = _variances(own)
     return np.minimum(known, told)
+
+
+def _variances(information: np.ndarray) -> np.ndarray:
+    """Give the diagonal of the inverse of information (n, k, k), each coordinate in its own unit; infinite where nothing is known."""
+    scale = np.sqrt(np.diagonal(information, axis1=1, axis2=2))
+    safe = np.where(scale > 0, scale, 1.0)
+    alike = information / (safe[:, :, None] * safe[:, None, :]) + 1e-9 * np.eye(information.shape[1])
+    known = np.diagonal(np.linalg.inv(np.where(scale[:, :, None] > 0, alike, np.eye(information.shape[1]))), axis1=1, axis2=2)
+    return np.where(scale > 0, known / safe**2, np.inf)
 
 
 def unlinked(n: int) -> Links:

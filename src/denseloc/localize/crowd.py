@@ -207,7 +207,7 @@ class Crowd:
             asked, close = self._suspects(fits, cleared)
             if len(asked) == 0:
                 break
-            statistic = 2 * (fits.log_likelihood[asked] - self.joint.without(fits, asked, prior))
+            statistic = 2 * self.joint.lost_without(fits, asked, prior)
             gone = ~(statistic >= threshold)  # also where it is not a number
             cleared[asked[~gone]] = True
             if not bool(gone.any()):
