@@ -32,6 +32,7 @@ GAP = 2
 CHAIN = 8
 """Links that are followed to each side."""
 
+LEAST_KNOWN = 1e-4  # of the information that `VAGUE` stands for: what is taken as known at least, so that all can be solved for
 VAGUE = (1.0, 1.0, 300.0)  # standard deviations, px and nm, of what nothing else is known of
 LEAST = 0.1  # probability of a link that is looked at
 FAITH = 0.05  # product of the links at which a chain ends
@@ -61,6 +62,16 @@ class Evidence:
         """Give where all of it together points, (n, k)."""
         return solve(self.own + self.prior, self.own_at + self.prior_at)
 
+    def once(self) -> Evidence:
+        """Give it with a prior that holds only what goes beyond the frame.
+
+        A network sees the frame too: what it knows and what the frame tells are the same photons in part, whose information must not be added
+        where a precision is stated.
+        """
+        values, vectors = np.linalg.eigh(self.prior - self.own)
+        beyond = np.einsum("nij,nj,nkj->nik", vectors, values.clip(min=0), vectors)
+        return Evidence(self.own, self.own_at, beyond, self.prior_at)
+
     @staticmethod
     def concat(parts: Sequence[Mapping[str, np.ndarray]]) -> Evidence:
         """Join parts, each the arrays of one."""
@@ -84,6 +95,7 @@ class Evidence:
             precision, mean = prior.precision.cpu().numpy(), prior.mean.cpu().numpy()
         vague = ~good[:, None] & (precision <= 0)
         precision = np.where(vague, np.array(VAGUE[:k]) ** -2.0, precision)
+        precision = np.maximum(precision, LEAST_KNOWN * np.array(VAGUE[:k]) ** -2.0)
         covariance = np.where(good[:, None, None], fits.covariance[:, :k, :k].cpu().numpy(), np.eye(k))
         known = precision[:, :, None] * np.eye(k)
         own = np.linalg.inv(covariance) - known
