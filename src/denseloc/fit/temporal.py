@@ -35,6 +35,7 @@ CHAIN = 8
 FAULTS = 1.6
 """Variance over its bound of a fit of emitters that overlap: what PSF, number and links leave out (measured on the challenge-like movies)."""
 
+LEAST_KNOWN = 1e-4  # of the information that `VAGUE` stands for: what is taken as known at least, so that all can be solved for
 VAGUE = (1.0, 1.0, 300.0)  # standard deviations, px and nm, of what nothing else is known of
 LEAST = 0.1  # probability of a link that is looked at
 FAITH = 0.05  # product of the links at which a chain ends
@@ -89,6 +90,7 @@ class Evidence:
             precision, mean = prior.precision.cpu().numpy(), prior.mean.cpu().numpy()
         vague = ~good[:, None] & (precision <= 0)
         precision = np.where(vague, np.array(VAGUE[:k]) ** -2.0, precision)
+        precision = np.maximum(precision, LEAST_KNOWN * np.array(VAGUE[:k]) ** -2.0)
         covariance = np.where(good[:, None, None], fits.covariance[:, :k, :k].cpu().numpy(), np.eye(k))
         known = precision[:, :, None] * np.eye(k)
         own = np.linalg.inv(covariance) - known
