@@ -141,9 +141,13 @@ class Journal:
         """Read the finished blocks with the arrays beside them."""
         for path in self._files():
             self.heed(stop(), "before the table was written")
-            arrays = dict(np.load(path.with_suffix(".npz"), allow_pickle=False)) if beside else {}
-            yield read_table(path), arrays
+            yield read_table(path), self._beside(path) if beside else {}
         self.heed(stop(), "before the table was written")
+
+    @staticmethod
+    def _beside(path: Path) -> dict[str, np.ndarray]:
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+            return dict(arrays)
 
     def heed(self, signal: int, where: str) -> None:
         """End the run if a signal has come."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from denseloc.formats import read_table
 from denseloc.microscope import Microscope
 from denseloc.optics import GaussianSettings
 from denseloc.verbs import refine
+from denseloc.verbs.refinement import HALO, _with_halo
 
 PIXEL = 100.0
 SHAPE = (40, 44)
@@ -193,3 +195,24 @@ def test_a_bare_table_of_positions_is_enough(scene: tuple[Path, Localizations, L
     bare = Localizations({name: table.columns[name] for name in ("frame", "x_nm", "y_nm")})
     made = refine(bare, movie, tmp_path / "t.csv", psf=PSF, camera=camera(), pixel_size_nm=PIXEL)
     assert error(read_table(made.table), truth) < 10
+
+
+@pytest.mark.parametrize("length", [1, 5, 7, 40])
+def test_each_block_comes_with_the_frames_that_can_tell_of_it(length: int) -> None:
+    spans = [(start, min(start + length, 83)) for start in range(0, 83, length)]
+
+    class Blocks:
+        """Blocks whose table is their one first frame, and which of them are held at once."""
+
+        def spans(self) -> list[tuple[int, int]]:
+            return spans
+
+        def parts_beside(self, stop: object) -> Iterator[tuple[Localizations, dict[str, np.ndarray]]]:
+            for start, _ in spans:
+                yield Localizations({name: np.array([start]) for name in ("frame", "x_nm", "y_nm")}), {}
+
+    found = [tuple([int(one.frame[0]) for one, _ in some] for some in (b, [h], a)) for b, h, a in _with_halo(Blocks(), lambda: 0)]  # type: ignore[arg-type]
+    assert [here for _, here, _ in found] == [[start] for start, _ in spans]
+    for (before, _, after), (start, stop) in zip(found, spans, strict=True):
+        assert before == [a for a, b in spans if a < start and b > start - HALO]
+        assert after == [a for a, _ in spans if stop <= a < stop + HALO]

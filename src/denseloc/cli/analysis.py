@@ -77,6 +77,7 @@ def localize(
         given |= {"block_frames": block_frames, "device": device, "resume": resume, "allow_truncated": allow_truncated}
         given |= {"pixel_size_nm": pixel_size(pixel_size_nm), "report": watch.report}
         first = first_table(out) if refine else out
+        run: Run | None = None
         made: Refinement | None = None
         with orderly_stop(screen.say, "the present block") as stop:
             if not (refine and resume and first.exists()):
@@ -96,10 +97,11 @@ def localize(
                     stop=stop,
                     **given,
                 )
-            if refine and not stop():
-                made = _refined(first, movie, out, screen, stop, given)
+            if refine and (run is None or not stop()):
+                made = _refined(first, movie, out, Watch(screen, resume), stop, given)
                 run = made.as_run()
             late = stop()
+    assert run is not None
     if late:
         raise ended(late, f"{run.table} is whole; picture and report were not made (denseloc render and denseloc report do it)")
     finish(run, quiet, not no_picture, not no_report)
@@ -112,12 +114,13 @@ def first_table(out: Path) -> Path:
     return out.with_name(out.stem + ".first.parquet")
 
 
-def _refined(first: Path, movie: Path, out: Path, screen: Screen, stop: Callable[[], int], given: dict[str, Any]) -> Refinement:
+def _refined(first: Path, movie: Path, out: Path, watch: Watch, stop: Callable[[], int], given: dict[str, Any]) -> Refinement:
     """Refine the table of the first values and remove it."""
     from .. import verbs
 
-    screen.say("refining what was found")
-    made = verbs.refine(first, movie, out, stop=stop, **given)
+    watch.screen.say("refining what was found")
+    own = {**given, "report": watch.report}
+    made = verbs.refine(first, movie, out, prepared=lambda _: watch.rate.start(), stop=stop, **own)
     first.unlink()
     return made
 

@@ -327,7 +327,7 @@ class _Work:
             fits = crowd.joint.fit(grown, prior)
         if self.remove:
             fits, left = crowd.prune(fits, prior)
-            number, prior = number[left], None if prior is None else prior.select(left)
+            number, prior = number[left.cpu()], None if prior is None else prior.select(left)
             fits = crowd.joint.fit(fits, prior) if len(fits) else fits
         fits = self._held(fits, begin, number)
         stay = fits.converged | (number >= 0).to(fits.converged.device)
@@ -379,7 +379,7 @@ class _Work:
         made = to_localizations(fits, crowd)
         index = number.numpy()
         known = index >= 0
-        converged = fits.converged.numpy()
+        converged = fits.converged.cpu().numpy()
         columns: dict[str, np.ndarray] = dict(made.columns)
         columns |= self._bounds(evidence)
         source = rows.columns
@@ -454,17 +454,19 @@ class _Work:
 
 def _with_halo(journal: Journal, stop: Callable[[], int]) -> Iterator[tuple[list[_Part], _Part, list[_Part]]]:
     """Give each finished block with those before and after it that reach over the frames which can tell of its positions."""
-    held: list[_Part] = []
+    held: list[_Part] = []  # blocks from number ``first`` on
     spans = journal.spans()
-    done = 0
+    first = done = 0
     for part in journal.parts_beside(stop):
         held.append(part)
-        while done < len(spans) and (len(held) == len(spans) or spans[len(held) - 1][1] >= spans[done][1] + HALO):
-            first = next(i for i in range(done + 1) if i == done or spans[i][1] > spans[done][0] - HALO)
-            last = next((i for i in range(done + 1, len(held)) if spans[i][0] >= spans[done][1] + HALO), len(held))
-            yield held[first:done], held[done], held[done + 1 : last]
-            for old in range(first):
-                held[old] = (Localizations.empty(), {})  # no longer needed
+        while done < len(spans) and (first + len(held) == len(spans) or spans[first + len(held) - 1][1] >= spans[done][1] + HALO):
+            while spans[first][1] <= spans[done][0] - HALO:
+                first += 1
+                del held[0]
+            last = done + 1
+            while last < first + len(held) and spans[last][0] < spans[done][1] + HALO:
+                last += 1
+            yield held[: done - first], held[done - first], held[done - first + 1 : last - first]
             done += 1
 
 
