@@ -65,7 +65,7 @@ def survey(
     """Localize some frames spread over a movie, each with its neighbours, and count.
 
     A count of localizations falls behind where molecules are dim or crowded: what is doubtful is left out. With ``least`` the
-    probabilities are summed instead, so that two doubtful ones count as one where they are stated as they are.
+    probabilities are summed instead: two that are half believed count as one.
 
     Args:
         movie: counts.
