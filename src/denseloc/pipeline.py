@@ -18,14 +18,13 @@ from .errors import CalibrationError, ModelError, MovieError, OutputError
 from .experiment import Experiment
 from .files import alone
 from .formats import check_table, open_movie, table_suffixes, write_table
-from .formats.psf_files import foreign_notes, read_psf
+from .formats.psf_files import foreign_notes, known_pixel_size, read_psf_for
 from .journal import Journal
 from .machine import choose_device, keep_memory
 from .model_file import Model, find_model
 from .optics import PSFSettings
 from .preparation import Preparation, prepare
 from .selection import Selection
-from .units import pixel_size_pair
 
 BLOCK_PX = 1 << 22  # pixels of a block of frames: some seconds of work, some tens of MB
 MAX_BLOCK = 512
@@ -148,11 +147,10 @@ def localize(
     told: list[str] = []
     if isinstance(psf, (str, Path)):
         name = Path(psf).name
-        psf, record = read_psf(psf, pixel_size_nm=pixel_size_nm or movie.pixel_size_nm)
+        size = movie.pixel_size_nm if pixel_size_nm is None else pixel_size_nm
+        psf, record = read_psf_for(psf, size, pixel_size_nm)
         told = [f"note: {name}: {note}" for note in foreign_notes(record)]
-        calibrated = record.get("pixel_size_nm")
-        if pixel_size_nm is None and movie.pixel_size_nm is None and calibrated is not None:
-            pixel_size_nm = pixel_size_pair(tuple(calibrated) if isinstance(calibrated, (list, tuple)) else calibrated)
+        pixel_size_nm = known_pixel_size(record) if size is None else pixel_size_nm
     ready = _prepare(whole, movie, lambda part: prepare(part, model, pixel_size_nm, camera, method, chosen, psf))
     ready = replace(ready, lines=[*ready.lines, *told])
     prepared(ready)

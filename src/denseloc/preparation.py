@@ -118,11 +118,7 @@ def prepare(
         noise_variance=max(noise, 0.0),
         width_px=measured.width_nm.value / math.sqrt(size[0] * size[1]),
     )
-    low, high = measured.background_range
-    crowd = measured.density_per_um2.value * math.pi * (2e-3 * measured.width_nm.value) ** 2
-    background = None
-    if high > UNEVEN * max(low, 0.5) and crowd < CROWDED:
-        background = uneven_background(movie, _converter(camera), conditions.excess, conditions.noise_variance)
+    background = background_to_follow(movie, camera, conditions, measured)
     least = 0.0 if experiment.has_depth else measured.density_per_um2.low  # by one width; many widths look like many molecules
     seen = survey(movie, chosen.localizer.to(device), camera, conditions, background, size) if count else None
     if seen is not None:
@@ -346,6 +342,22 @@ def _measured_camera(measured: Conditions) -> Camera:
     variance = max(measured.noise_variance.value, 0.0) * gain**2
     offset, electrons_per_count, variance_counts = torch.tensor([measured.offset_counts.value, 1 / gain, variance])
     return SCMOS(offset, electrons_per_count, variance_counts, quantum_efficiency=1.0)
+
+
+def background_to_follow(movie: Movie, camera: Camera, told: InputConditions, measured: Conditions) -> np.ndarray | None:
+    """Measure the background pixel by pixel, (rows, columns) in photons, where it is uneven and can be told from molecules; else None.
+
+    Args:
+        movie: counts.
+        camera: of the movie's region.
+        told: what the localizer is told.
+        measured: conditions of the movie.
+    """
+    low, high = measured.background_range
+    crowd = measured.density_per_um2.value * math.pi * (2e-3 * measured.width_nm.value) ** 2
+    if high <= UNEVEN * max(low, 0.5) or crowd >= CROWDED:
+        return None
+    return uneven_background(movie, _converter(camera), told.excess, told.noise_variance)
 
 
 def uneven_background(

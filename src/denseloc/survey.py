@@ -18,6 +18,8 @@ FRAMES = 20
 SIDE_PX = 100  # of a larger field each frame shows a window of this width, another one each time: a second of work in all
 RIM_PX = 4  # what lies nearer to the edge of a window is not counted: light of molecules outside shines in there
 MODEL_ERROR = 0.1  # relative error that is granted to a model inside of its range
+PARTS = 20  # of the frames, whose means are compared: frames near each other show the same molecules
+LIKELY = 0.5  # least probability of those whose photons are averaged where all are counted
 STEPS = (0.7548776662, 0.5698402910)  # parts of the free way by which windows go on, which never meet again
 
 
@@ -56,8 +58,14 @@ def survey(
     conditions: InputConditions,
     background: np.ndarray | None,
     pixel_size_nm: PixelSize,
+    *,
+    frames: int = FRAMES,
+    least: float | None = None,
 ) -> Survey | None:
-    """Localize up to 20 frames spread over a movie, each with its neighbours, and count.
+    """Localize some frames spread over a movie, each with its neighbours, and count.
+
+    A count of localizations falls behind where molecules are dim or crowded: what is doubtful is left out. With ``least`` the
+    probabilities are summed instead: two that are half believed count as one.
 
     Args:
         movie: counts.
@@ -66,18 +74,21 @@ def survey(
         conditions: what the localizer is told.
         background: (y, x) uneven background of the region in photons, or None.
         pixel_size_nm: (y, x).
+        frames: how many frames are looked at, at most.
+        least: sum the probabilities of all that have at least this one; None counts what the localizer would give.
 
     Returns:
         What was found; None where no frame could be read.
     """
     before = localizer.conditions, localizer.threshold
-    localizer.conditions, localizer.threshold = conditions, None
+    localizer.conditions, localizer.threshold = conditions, least
     counts, photons, seen_um2 = [], [], 0.0
     try:
-        for glance in _glances(movie, localizer.context):
+        for glance in _glances(movie, localizer.context, frames):
             table, area_um2 = _look(glance, movie, localizer, camera, background, pixel_size_nm)
-            counts.append(np.array([(table.frame == i).sum() for i in glance.wanted]))
-            photons.append(table.photons if "photons" in table else np.empty(0))
+            weights, likely = _weights(table, least)
+            counts.append(np.bincount(table.frame, weights, len(glance.stack))[glance.wanted])
+            photons.append(table.photons[likely] if "photons" in table else np.empty(0))
             seen_um2 = area_um2
     finally:
         localizer.conditions, localizer.threshold = before
@@ -85,34 +96,52 @@ def survey(
         return None
     per_frame = np.concatenate(counts)
     how = f"by the model in {len(per_frame)} frame{'' if len(per_frame) == 1 else 's'}"
-    least = np.sqrt(max(per_frame.sum(), 1.0)) / len(per_frame)  # spread of counting
-    density = _mean(per_frame / seen_um2, least / seen_um2, "emitters per um^2 and frame", how)
+    spread = np.sqrt(max(per_frame.sum(), 1.0)) / len(per_frame)  # of counting
+    parts = np.array([part.mean() for part in np.array_split(per_frame, min(len(per_frame), PARTS))])
+    density = _mean(parts / seen_um2, spread / seen_um2, "emitters per um^2 and frame", how, float(per_frame.mean()) / seen_um2)
     light = np.concatenate(photons).astype(np.float64)
     light = light[np.isfinite(light)]
     return Survey(density, _mean(light, 0.0, "photons", how) if len(light) else None)
 
 
-def _glances(movie: Movie, context: int) -> list[_Glance]:
+def _weights(table: Localizations, least: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Say for how much each row counts, and which rows more likely are molecules than not."""
+    if least is None or "probability" not in table:
+        return np.ones(len(table)), np.ones(len(table), bool)
+    return table.probability.astype(np.float64), table.probability >= LIKELY
+
+
+def _glances(movie: Movie, context: int, frames: int) -> list[_Glance]:
     """Choose frames spread over the movie: all in one stack where the field is small, each with a window of its own elsewhere."""
     first, last = movie.frames
     most = movie.n_frames - 2 * context
-    picks = np.unique(np.linspace(first + context, last - 1 - context, min(FRAMES, most)).astype(int)) if most > 0 else [first]
+    picks = (
+        np.unique(np.linspace(first + context, last - 1 - context, min(frames, most)).astype(int))
+        if most > 0
+        else np.array([first])
+    )
     (rows, columns), top, left = movie.shape_px, *movie.origin_px
     height, width = min(rows, SIDE_PX), min(columns, SIDE_PX)
+    whole = (height, width) == (rows, columns)
     glances = []
-    for i, pick in enumerate(picks):
+    for i, run in enumerate(_runs(picks, 2 * context if whole else 0)):
         y, x = (round(free * (step * i % 1.0)) for free, step in zip((rows - height, columns - width), STEPS, strict=True))
-        start = max(first, int(pick) - context)
+        start = max(first, int(run[0]) - context)
         try:
-            stack = movie.crop(roi_px=(top + y, left + x, height, width)).read(start, min(last, int(pick) + context + 1))
+            stack = movie.crop(roi_px=(top + y, left + x, height, width)).read(start, min(last, int(run[-1]) + context + 1))
         except MovieError:  # a frame that cannot be read is for the run to complain of
             continue
-        glances.append(_Glance(stack, np.array([int(pick) - start]), (y, x, height, width)))
-    if len(glances) < 2 or (height, width) != (rows, columns):
+        glances.append(_Glance(stack, run - start, (y, x, height, width)))
+    if len(glances) < 2 or not whole:
         return glances
-    deep = 2 * context + 1
-    wanted = np.arange(len(glances)) * deep + context
+    ends = np.cumsum([0, *(len(glance.stack) for glance in glances)])
+    wanted = np.concatenate([glance.wanted + end for glance, end in zip(glances, ends, strict=False)])
     return [_Glance(np.concatenate([glance.stack for glance in glances]), wanted, (0, 0, rows, columns))]
+
+
+def _runs(picks: np.ndarray, near: int) -> list[np.ndarray]:
+    """Part frames where the next one lies farther than ``near``: those nearer share neighbours and are read at once."""
+    return np.split(picks, np.flatnonzero(np.diff(picks) > near) + 1)
 
 
 @torch.inference_mode()
@@ -138,9 +167,9 @@ def _look(
     return table.select(keep), (height - 2 * rims[0]) * y_nm * (width - 2 * rims[1]) * x_nm * 1e-6
 
 
-def _mean(values: np.ndarray, least: float, unit: str, how: str) -> Estimate:
+def _mean(values: np.ndarray, least: float, unit: str, how: str, mean: float | None = None) -> Estimate:
     """Give the mean with two standard errors (``least`` where that is more) and the error that a model may have."""
-    mean = float(values.mean())
+    mean = float(values.mean()) if mean is None else mean
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
     half = 2 * max(error, float(least)) + MODEL_ERROR * mean
     return Estimate(mean, max(0.0, mean - half), mean + half, unit, "measured", how)

@@ -86,6 +86,47 @@ def test_twenty_frames_with_their_neighbours_are_counted():
     assert [len(frames) for frames in given] == [60]
 
 
+def test_frames_in_a_row_are_read_once():
+    localizer = Counter()
+    movie = movie_from_array(spotted(60, 40, 32))
+    found = survey(movie, localizer, parse_camera(CAMERA), CONDITIONS, None, (100.0, 100.0), frames=200)
+    assert found.density_per_um2.value == pytest.approx(2.0)
+    assert "in 58 frames" in str(found.density_per_um2)
+    assert [len(frames) for frames in localizer.given] == [60]
+
+
+def test_probabilities_are_summed_where_that_is_asked_for():
+    class Doubter(Counter):
+        """Is sure of the bright pixels of even columns, takes 200 photons for the others and half believes in them."""
+
+        def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 256) -> Localizations:
+            assert self.threshold == 0.1
+            table = super().forward(frames, keep, tile_px)
+            odd = (table.x_nm // 100).astype(int) % 2 == 1
+            return table.with_columns(probability=np.where(odd, 0.4, 1.0), photons=np.where(odd, 200.0, table.photons))
+
+    counts = np.full((60, 40, 40), 10, np.uint16)
+    counts[:, 4:36:8, 4::8] = 1000
+    counts[:, 4:36:8, 7::8] = 1000  # 4 x 5 of both kinds
+    movie, localizer = movie_from_array(counts), Doubter()
+    found = survey(movie, localizer, parse_camera(CAMERA), CONDITIONS, None, (100.0, 100.0), least=0.1)
+    assert found.density_per_um2.value == pytest.approx(1.4 * 20 / 16)
+    assert found.photons.value == pytest.approx(1000)
+    assert localizer.threshold is None
+
+
+def test_frames_near_each_other_tell_little_of_the_spread():
+    counts = np.full((400, 40, 40), 10, np.uint16)
+    counts[:200, ::5, ::5] = 1000  # one half of the movie holds 64 spots, the other none
+    movie = movie_from_array(counts)
+    few, many = (
+        survey(movie, Counter(), parse_camera(CAMERA), CONDITIONS, None, (100.0, 100.0), frames=n).density_per_um2
+        for n in (20, 200)
+    )
+    assert many.value == pytest.approx(few.value, rel=0.05)
+    assert many.high - many.value == pytest.approx(few.high - few.value, rel=0.1)
+
+
 def test_a_large_field_is_looked_at_in_windows_all_over_it():
     movie = spotted(50, 400, 1600)
     movie[:, :, 200:] = 10  # only the left half holds molecules

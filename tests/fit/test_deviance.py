@@ -17,7 +17,7 @@ def draw(light: float, noise: float, is_amplified: bool, n: int = 200_000) -> to
 
 
 @pytest.mark.parametrize("is_amplified", [False, True])
-@pytest.mark.parametrize("share", [0.0, 0.45, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.45, 0.93, 0.985, 1.0])
 @pytest.mark.parametrize("mean", [0.05, 0.7, 3.0, 30.0, 150.0])
 def test_moments_are_those_of_draws(mean: float, share: float, is_amplified: bool) -> None:
     counts = draw(share * mean, (1 - share) * mean, is_amplified)
@@ -25,7 +25,7 @@ def test_moments_are_those_of_draws(mean: float, share: float, is_amplified: boo
     first, second = expected_moments(at, (1 - share) * at, is_amplified)
     found = deviance(counts, at)
     assert found.mean().item() == pytest.approx(first.item(), abs=0.006 + 5 * (second.item() / len(counts)) ** 0.5)
-    assert found.var().item() == pytest.approx(second.item(), rel=0.05)
+    assert found.var().item() == pytest.approx(second.item(), rel=0.05 if mean > 0.1 else 0.08)  # tails are heavy in the dark
 
 
 def test_high_poisson_counts_are_nearly_chi_squared() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from denseloc.fit.groups import group, neighbours
+from denseloc.fit.groups import group, neighbours, turns
 
 
 def test_neighbours_lie_close_along_both_axes_in_one_frame() -> None:
@@ -61,3 +61,12 @@ def test_the_order_of_emitters_does_not_matter() -> None:
     label, mixed = group(frame, place, 3.0, 6), group(frame[order], place[order], 3.0, 6)
     there = label[order]
     np.testing.assert_array_equal(there[:, None] == there, mixed[:, None] == mixed)
+
+
+def test_groups_that_share_a_pair_have_turns_of_their_own() -> None:
+    label = np.array([0, 0, 1, 2, 3, 4])
+    pairs = np.array([[1, 2], [2, 3], [0, 1], [3, 0]])  # 0-1, 1-2, 2-0; 3 and 4 are alone
+    turn = turns(label, pairs)
+    assert len({turn[0], turn[1], turn[2]}) == 3
+    assert (turn[3:] == 0).all()
+    assert len(turns(np.zeros(0, np.int64), np.zeros((0, 2), np.int64))) == 0

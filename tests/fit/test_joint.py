@@ -217,7 +217,7 @@ def test_without_noise_a_crowd_in_blocks_is_exact() -> None:
     start = truth * torch.tensor([1.0, 1.0, 1.2]) + torch.tensor([0.2, -0.2, 0.0])
     fits = joint(scene(psf_of("gaussian"), truth), most=4).fit(begin(start), sweeps=30, tolerance=1e-8)
     assert fits.converged.all()
-    torch.testing.assert_close(fits.at[:, :2].float(), truth[:, :2], rtol=0, atol=0.02)
+    torch.testing.assert_close(fits.at[:, :2].float(), truth[:, :2], rtol=0, atol=0.03)
 
 
 def test_blocks_of_one_settle_in_depth_too() -> None:

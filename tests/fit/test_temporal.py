@@ -9,7 +9,6 @@ import torch
 from denseloc.fit import Noise
 from denseloc.fit.joint import Joint, JointFits, Prior
 from denseloc.fit.temporal import (
-    FAULTS,
     GAP,
     PRIORS_SHARE,
     STAYS_ON,
@@ -34,7 +33,7 @@ def covariances(n: int, k: int = 2, sigma: float = SIGMA) -> np.ndarray:
 def evidence_of(position: np.ndarray, covariance: np.ndarray) -> Evidence:
     own = np.linalg.inv(covariance)
     nothing = np.zeros_like(own)
-    return Evidence(own, np.einsum("nij,nj->ni", own, position), nothing, nothing[:, :, 0])
+    return Evidence(own, np.einsum("nij,nj->ni", own, position), nothing, nothing[:, :, 0], np.ones(len(own)))
 
 
 def linked(frame: np.ndarray, position: np.ndarray, rho: float = 1e-3, sigma: float = SIGMA) -> Links:
@@ -64,7 +63,7 @@ def test_standing_still_over_five_frames_is_as_good_as_five_times_the_light(k: i
     middle = np.arange(2, len(frame), 5)  # what is linked twice to both sides
     alone, together = (np.sqrt(((one - truth)[middle] ** 2).mean(0)) for one in (place, shared))
     np.testing.assert_allclose(together / alone, 5**-0.5, rtol=0.1)
-    sigma = np.sqrt(variances(evidence, links, 1) / FAULTS)
+    sigma = np.sqrt(variances(evidence, links, 1))
     pull = (shared - truth) / sigma
     assert np.abs(pull.std(0) - 1).max() < 0.06  # all five frames, whatever side
     assert np.median(sigma[:, 0]) == pytest.approx(SIGMA * 5**-0.5, rel=0.05)
@@ -77,9 +76,10 @@ def test_nothing_linked_changes_nothing() -> None:
     links = linked(frame, place)
     assert (links.after == -1).all()
     assert (links.before == -1).all()
-    evidence = evidence_of(place, covariances(30))
+    covariance = covariances(30)
+    evidence = evidence_of(place, covariance)
     np.testing.assert_allclose(share(evidence, links), place, rtol=1e-9)
-    np.testing.assert_allclose(variances(evidence, links, 1), FAULTS * SIGMA**2, rtol=1e-6)
+    np.testing.assert_allclose(variances(evidence, links, 1), np.diagonal(covariance, axis1=1, axis2=2), rtol=1e-6)
 
 
 def test_no_localizations_have_no_links() -> None:
@@ -155,7 +155,7 @@ def test_links_of_strangers_do_little_harm(width_px: float, most: float) -> None
     density = DensityMap(place, n_frames)
     links = link(frame, place, covariances(len(frame), 2, sigma), density.at(place), link_radius(np.full(len(frame), sigma)))
     evidence = evidence_of(place, covariances(len(frame), 2, sigma))
-    pull = (share(evidence, links) - truth)[:, 0] / np.sqrt(variances(evidence, links, 1)[:, 0] / FAULTS)
+    pull = (share(evidence, links) - truth)[:, 0] / np.sqrt(variances(evidence, links, 1)[:, 0])
     assert (links.after >= 0).mean() < 0.3
     assert 1.0 < pull.std() < most
 
@@ -208,38 +208,41 @@ def test_evidence_is_the_fit_taken_apart(prior: bool) -> None:
     assert joined.own.shape == (6, 2, 2)
 
 
-def both_known(precision: float = 100.0) -> tuple[Evidence, Links]:
-    """Give two linked localizations, each with a frame and a network that speak of it."""
+def test_what_is_known_from_elsewhere_counts_in_part() -> None:
     place = np.array([[1.0, 1.0], [1.1, 1.0]])
     own = np.linalg.inv(covariances(2))
-    prior = np.broadcast_to(np.eye(2) * precision, (2, 2, 2)).copy()
-    evidence = Evidence(own, np.einsum("nij,nj->ni", own, place), prior, np.einsum("nij,nj->ni", prior, place))
-    return evidence, Links(np.array([1, -1]), np.array([-1, 0]), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
-
-
-def test_what_is_known_from_elsewhere_counts_in_part() -> None:
-    evidence, links = both_known()
-    here, there = SIGMA**-2 + 100.0, SIGMA**-2 + PRIORS_SHARE * 100.0
-    np.testing.assert_allclose(share(evidence, links)[0, 0], (here * 1.0 + there * 1.1) / (here + there))
+    prior = np.broadcast_to(np.eye(2) * 100.0, (2, 2, 2)).copy()
+    at, from_elsewhere = np.einsum("nij,nj->ni", own, place), np.einsum("nij,nj->ni", prior, np.add(place, [0.2, 0.0]))
+    evidence = Evidence(own, at, prior, from_elsewhere, np.ones(2))
+    links = Links(np.array([1, -1]), np.array([-1, 0]), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
+    weights = np.array([1 / SIGMA**2, 1 / SIGMA**2, 100.0, PRIORS_SHARE * 100.0])
+    np.testing.assert_allclose(share(evidence, links)[0, 0], weights @ [1.0, 1.1, 1.2, 1.3] / weights.sum())
     doubtful = Links(links.after, links.before, 0.3 * links.p_after, 0.3 * links.p_before)
-    np.testing.assert_allclose(share(evidence, doubtful)[0, 0], (here * 1.0 + 0.3 * there * 1.1) / (here + 0.3 * there))
+    weights[[1, 3]] *= 0.3
+    np.testing.assert_allclose(share(evidence, doubtful)[0, 0], weights @ [1.0, 1.1, 1.2, 1.3] / weights.sum())
 
 
-@pytest.mark.parametrize(("seen", "factor"), [(1, 1 / 2), (3, 3 / 4)])
-def test_priors_of_overlapping_frames_do_not_add_up(seen: int, factor: float) -> None:
-    evidence, links = both_known(1e6)  # the networks know far more than the frames
-    np.testing.assert_allclose(variances(evidence, links, seen), factor * 1e-6)
-    np.testing.assert_allclose(variances(evidence, unlinked(2), seen), 1e-6)
+def test_priors_of_overlapping_frames_do_not_add_up() -> None:
+    n = 5
+    prior = np.broadcast_to(np.eye(2) * 400.0, (n, 2, 2)).copy()
+    weak = np.broadcast_to(np.eye(2) * 1e-6, (n, 2, 2)).copy()
+    evidence = Evidence(weak, np.zeros((n, 2)), prior, np.zeros((n, 2)), np.ones(n))
+    steps = np.arange(n)
+    links = Links(np.append(steps[1:], -1), np.append(-1, steps[:-1]), np.append(np.ones(4), 0), np.append(0, np.ones(4)))
+    for seen in (1, 3):  # five frames in a row hold the light of seven, of which each prior has seen three
+        np.testing.assert_allclose(variances(evidence, links, seen), seen / (n + seen - 1) / 400.0)
+    strong = Evidence(100 * prior, np.zeros((n, 2)), prior, np.zeros((n, 2)), np.full(n, 2.0))
+    np.testing.assert_allclose(variances(strong, links, 3), 2.0 / (n * 40000.0), rtol=1e-6)
 
 
 def test_each_coordinate_is_known_for_itself() -> None:
     """Light that says much of x and y says no more of the depth than it does, whatever the units."""
     own = np.diag([1e5, 1e5, 1e-6])[None]
     nothing = np.zeros((1, 3, 3))
-    evidence = Evidence(own, nothing[:, 0], nothing, nothing[:, 0])
-    np.testing.assert_allclose(variances(evidence, unlinked(1), 1), FAULTS * np.array([[1e-5, 1e-5, 1e6]]), rtol=1e-5)
+    evidence = Evidence(own, nothing[:, 0], nothing, nothing[:, 0], np.ones(1))
+    np.testing.assert_allclose(variances(evidence, unlinked(1), 1), [[1e-5, 1e-5, 1e6]], rtol=1e-5)
 
 
 def test_of_nothing_known_the_variance_is_infinite() -> None:
     nothing = np.zeros((1, 2, 2))
-    assert np.isinf(variances(Evidence(nothing, nothing[:, 0], nothing, nothing[:, 0]), unlinked(1), 1)).all()
+    assert np.isinf(variances(Evidence(nothing, nothing[:, 0], nothing, nothing[:, 0], np.ones(1)), unlinked(1), 1)).all()

@@ -135,6 +135,8 @@ def told(made: Refinement) -> None:
     if kinds:
         words = ", ".join(f"{number(n)} {what}" for what, n in sorted(kinds.items()))
         say(f"         {words}: see {made.table.with_suffix('.decisions.csv').name}")
+    for warning in made.late:
+        caution(warning)
 
 
 APART = ("note", "if you know your camera, give it")

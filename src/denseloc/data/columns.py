@@ -38,7 +38,12 @@ COLUMNS: dict[str, Column] = {
         Column("width_nm", "float32", "nm", "fitted size of the PSF as a Gaussian standard deviation"),
         Column("log_likelihood", "float32", "", "log-likelihood of the fit, of all pixels that were fitted together"),
         Column("p_value", "float32", "", "probability that pixels which follow the model agree worse with it than these"),
-        Column("is_refined", "int64", "", "1 where a fit has moved the localization, 0 where it has kept its first values"),
+        Column(
+            "is_refined",
+            "int64",
+            "",
+            "1 where the fit has converged, 0 where photons and background have kept their first values",
+        ),
         Column("first_x_nm", "float64", "nm", "x_nm before it was refined"),
         Column("first_y_nm", "float64", "nm", "y_nm before it was refined"),
         Column("first_z_nm", "float64", "nm", "z_nm before it was refined"),

@@ -31,7 +31,7 @@ def moments_table(is_amplified: bool) -> Tensor:
     weights /= weights.sum()
     moments = np.empty((2, N_SHARES, N_MEANS))
     for j, mean in enumerate(np.geomspace(LEAST, MOST, N_MEANS)):
-        for i, share in enumerate(np.linspace(0, 1, N_SHARES)):
+        for i, share in enumerate(1 - np.linspace(1, 0, N_SHARES) ** 2):  # dense where a little noise smears the counts of 0
             light, probability = _light(share * mean, is_amplified)
             noise = (1 - share) * mean
             count = np.maximum(light[:, None] + noise + np.sqrt(noise) * nodes, 0)
@@ -66,7 +66,8 @@ def expected_moments(mean: Tensor, dark: Tensor, is_amplified: bool) -> tuple[Te
     table = moments_table(is_amplified).to(mean).flatten(1)
     step = np.log(MOST / LEAST) / (N_MEANS - 1)
     column, right = _place((mean.clamp(LEAST, MOST) / LEAST).log() / step, N_MEANS)
-    row, below = _place((N_SHARES - 1) * light / mean.clamp(min=1e-9), N_SHARES)
+    noise = 1 - light / mean.clamp(min=1e-9)
+    row, below = _place((N_SHARES - 1) * (1 - noise.clamp(min=0).sqrt()), N_SHARES)
     index = row * N_MEANS + column
     first, second = (
         (1 - below) * torch.lerp(t[index], t[index + 1], right)

@@ -64,7 +64,7 @@ def add_moments(
             right = x - column
             k = np.uint64((N_SHARES - 1) * N_MEANS + column)
             if is_dark:
-                y = (N_SHARES - 1) * light / mean
+                y = (N_SHARES - 1) * (1.0 - math.sqrt(max(1.0 - light / mean, 0.0)))
                 row = min(int(y), N_SHARES - 2)
                 below, k = y - row, np.uint64(row * N_MEANS + column)
                 k1, k2, k3 = k + np.uint64(1), k + np.uint64(N_MEANS), k + np.uint64(N_MEANS + 1)

@@ -49,6 +49,26 @@ def group(frame: np.ndarray, position_px: np.ndarray, distance_px: float, most: 
     return label.astype(np.int64)
 
 
+def turns(label: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Give each group a turn, so that groups which share a pair do not have the same one.
+
+    Groups that were cut from one crowd are fitted one after the other: renewed at once, they would answer to one another's last step and swing.
+
+    Args:
+        label: (n,) numbers of the groups.
+        pairs: (pairs, 2) indices of emitters near one another.
+
+    Returns:
+        (groups,) turns, 0 for all that have no such neighbour.
+    """
+    turn = np.zeros(int(label.max()) + 1 if len(label) else 0, np.int64)
+    edges = np.unique(np.sort(label[pairs], 1), axis=0)
+    edges = edges[edges[:, 0] != edges[:, 1]]
+    while len(alike := edges[turn[edges[:, 0]] == turn[edges[:, 1]]]):
+        turn[np.unique(alike[:, 1])] += 1
+    return turn
+
+
 def _halved(members: np.ndarray, position_px: np.ndarray, most: int) -> list[np.ndarray]:
     if len(members) <= most:
         return [members]

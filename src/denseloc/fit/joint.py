@@ -25,13 +25,13 @@ from ..optics import PSF
 from .deviance import deviance, expected_moments, p_value
 from .drawing import DEPTHS_NM, LANES, Third, draw, frozen, number_type, patches, split
 from .fisher import invert
-from .groups import group, neighbours
+from .groups import group, neighbours, turns
 from .levenberg import Climb, Limits, climb
 from .noise import Noise
 
 LEAST_PHOTONS, LEAST_BACKGROUND = 1e-2, 1e-3
 CHUNK = 1 << 22  # numbers held at once for the windows and patches of one bucket
-SETTLED_PX, SETTLED_NM, SETTLED_LIGHT = 0.01, 3.0, 0.01  # changes below which a neighbour's light counts as known
+SETTLED_PX, SETTLED_NM, SETTLED_LIGHT = 0.005, 1.5, 0.005  # changes below which a neighbour's light counts as known
 KINK = 30.0  # see `levenberg.climb`
 AT_ONCE = 4096  # emitters drawn at once
 
@@ -246,14 +246,18 @@ class Joint:
         label, renew = self._regrouped(begin, fresh)
         state.group.copy_(label)
         groups = _members(state.group)
+        near = neighbours(frame.cpu().numpy(), start[:, :2].cpu().numpy(), self.half + 0.5)
+        turn = torch.from_numpy(turns(label.cpu().numpy(), near)).to(label)
         moved = torch.ones_like(begin.converged) if fresh is None else renew
         for sweep in range(max(1, sweeps)):
             renewed = groups if fresh is None and sweep == 0 else self._touched(state, moved, groups, own=sweep == 0)
             if not renewed:
                 break
-            before, light = state.at.clone(), self.light(frame, state.at)
-            for members in renewed:
-                for some in self._chunks(members, state.at):
+            before = state.at.clone()
+            for k in range(int(turn.max()) + 1):
+                light = self.light(frame, state.at)
+                now = [members[turn[label[members[:, 0]]] == k] for members in renewed]
+                for some in (part for members in now if len(members) for part in self._chunks(members, state.at)):
                     problem = _Problem(self, some, start, light, state, prior)
                     self._climb(problem, state, tolerance, max_iterations)
             shift = (state.at - before).abs()

@@ -32,6 +32,10 @@ GAP = 2
 CHAIN = 8
 """Links that are followed to each side."""
 
+FAULTS = 1.6
+"""Variance over its bound of a fit of emitters that overlap: what PSF, number and links leave out (measured on the challenge-like movies)."""
+
+LEAST_KNOWN = 1e-4  # of the information that `VAGUE` stands for: what is taken as known at least, so that all can be solved for
 VAGUE = (1.0, 1.0, 300.0)  # standard deviations, px and nm, of what nothing else is known of
 LEAST = 0.1  # probability of a link that is looked at
 FAITH = 0.05  # product of the links at which a chain ends
@@ -50,12 +54,14 @@ class Evidence:
         own_at: (n, k) that times the position it speaks for.
         prior: (n, k, k) information that came from elsewhere (a network that sees several frames).
         prior_at: (n, k) that times its position.
+        faults: (n,) variance of the frame's own part over its bound, see `FAULTS`.
     """
 
     own: np.ndarray
     own_at: np.ndarray
     prior: np.ndarray
     prior_at: np.ndarray
+    faults: np.ndarray
 
     def position(self) -> np.ndarray:
         """Give where all of it together points, (n, k)."""
@@ -84,6 +90,7 @@ class Evidence:
             precision, mean = prior.precision.cpu().numpy(), prior.mean.cpu().numpy()
         vague = ~good[:, None] & (precision <= 0)
         precision = np.where(vague, np.array(VAGUE[:k]) ** -2.0, precision)
+        precision = np.maximum(precision, LEAST_KNOWN * np.array(VAGUE[:k]) ** -2.0)
         covariance = np.where(good[:, None, None], fits.covariance[:, :k, :k].cpu().numpy(), np.eye(k))
         known = precision[:, :, None] * np.eye(k)
         own = np.linalg.inv(covariance) - known
@@ -91,7 +98,9 @@ class Evidence:
         own = np.einsum("nij,nj,nkj->nik", vectors, values.clip(min=0) * good[:, None], vectors)
         total = np.einsum("nij,nj->ni", own + known, at + shift)
         prior_at = precision * (mean + shift)
-        return cls(own, np.where(good[:, None], total - prior_at, 0.0), known, prior_at)
+        together = torch.bincount(fits.group)[fits.group].cpu().numpy() if len(fits) else np.zeros(0)
+        faults = np.where(together > 1, FAULTS, 1.0)
+        return cls(own, np.where(good[:, None], total - prior_at, 0.0), known, prior_at, faults)
 
 
 @dataclass(frozen=True)
@@ -210,9 +219,6 @@ def _is_best(p: np.ndarray, of: np.ndarray, n: int) -> np.ndarray:
 PRIORS_SHARE = 0.5
 """How much of what a linked localization knows from elsewhere counts: its network has seen the same frames in part."""
 
-FAULTS = 1.6
-"""Variance of fits in crowds over their bound: what PSF, grouping and links leave out (measured on the challenge-like movies)."""
-
 
 def share(evidence: Evidence, links: Links) -> np.ndarray:
     """Add to each localization what its molecule's other frames tell.
@@ -246,14 +252,15 @@ def variances(evidence: Evidence, links: Links, seen: int) -> np.ndarray:
         (n, k) variances of the coordinates; infinite where nothing is known.
     """
     n = np.ones(len(evidence.own))
-    own, prior = evidence.own, np.diagonal(evidence.prior, axis1=1, axis2=2)
+    each, prior = evidence.own / evidence.faults[:, None, None], np.diagonal(evidence.prior, axis1=1, axis2=2)
+    own = each
     for here, weight in _along(links):
         n = n + weight
-        own = own + weight[:, None, None] * evidence.own[here]
+        own = own + weight[:, None, None] * each[here]
         prior = prior + weight[:, None] * np.diagonal(evidence.prior[here], axis1=1, axis2=2)
     with np.errstate(divide="ignore"):
         known = n[:, None] / prior * (seen / (n + seen - 1))[:, None]
-        told = FAULTS * _variances(own)
+    told = _variances(own)
     return np.minimum(known, told)
 
 

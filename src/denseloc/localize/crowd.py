@@ -246,10 +246,14 @@ class Crowd:
         """Fit all to the end; those that do not converge even so are left out, and noted."""
         if len(fits):
             fits = self.joint.fit(fits, prior)
-        lost = ~fits.converged
+        return self.left(fits, fits.converged)
+
+    def left(self, fits: JointFits, stay: Tensor) -> JointFits:
+        """Give the rows that stay; the others are noted as not converged."""
+        lost = ~stay
         nothing = torch.full((int(lost.sum()),), float("nan"))
         self._note(fits.frame[lost], fits.at[lost], "not converged", nothing, float("nan"))
-        return fits.select(fits.converged)
+        return fits.select(stay)
 
     def _note(self, frame: Tensor, at: Tensor, what: str, statistic: Tensor, threshold: float) -> None:
         places = (at[:, :2] + 0.5 + self.joint.origin) * self.joint.pixel

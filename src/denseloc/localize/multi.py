@@ -127,7 +127,7 @@ class Multi(Localizer):
         depths = depth_starts(psf, z_range) if self.finds_depth else torch.zeros(1)
         search = CrowdSettings(
             window_px=asked.window_px or window_for(psf, depths),
-            reach_px=max(1, math.ceil(1.5 * width)) + 0.5,
+            reach_px=reach_for(width),
             distance_px=max(1, round(width)),
             width_px=width,
             z_range_nm=z_range,
@@ -137,6 +137,11 @@ class Multi(Localizer):
             slope=asked.sloped_background,
         )
         return Crowd(frames, psf, noise, search, self.finds_depth)
+
+
+def reach_for(width_px: float) -> float:
+    """Give how far in px an emitter may move from where it starts, along x and along y, by the width of the PSF."""
+    return max(1, math.ceil(1.5 * width_px)) + 0.5
 
 
 def to_localizations(fits: JointFits, crowd: Crowd) -> Localizations:

@@ -111,7 +111,7 @@ def _model(samples: Sequence[FrameSample]) -> Iterator[str]:
 
 
 def _missing(table: Localizations) -> Iterator[str]:
-    may_lack = ("first_", "probability") if "is_refined" in table else ("first_",)  # emitters that a refinement has added
+    may_lack = ("first_", "probability", "crlb_") if "is_refined" in table else ("first_",)  # emitters that a refinement has added
     bad = {name: len(table) - len(finite(table, name)) for name in table.columns if not name.startswith(may_lack)}
     named = [f"{name} ({number(n)})" for name, n in bad.items() if n]
     if named:

@@ -28,6 +28,7 @@ from ..formats.psf_files import foreign_notes, read_psf
 from ..optics import PSF
 from ..units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 from .inspection_contradictions import contradictions
+from .inspection_count import count_molecules
 from .inspection_document import crowd_notes, draft, write_document
 from .inspection_facts import MULTIPLIED_SLOPE, Fact, Light, facts, unsure_of_excess
 from .inspection_page import write_inspection_page
@@ -163,7 +164,10 @@ def inspect(
     progress("measuring camera and conditions")
     alone = estimate_conditions(opened, pixel_size_nm=size)
     skewness = _skewness(opened, alone, maps, size)
-    conditions = unsure_of_excess(_conditions(opened, size, camera, maps, alone, skewness))
+    by_pixels = unsure_of_excess(_conditions(opened, size, camera, maps, alone, skewness))
+    progress("counting molecules")
+    counted = count_molecules(opened, size, by_pixels, camera, psf is not None)
+    conditions = counted.conditions
     progress("measuring molecules and background")
     light = Light.of(opened, conditions, size, optics)
     proposals, known = camera_tags(opened), find_camera(texts(opened), table)
@@ -171,11 +175,18 @@ def inspect(
     found = Inspection(
         opened.name,
         size,
-        tuple(facts(conditions, alone, skewness, maps, light)),
+        tuple(facts(conditions, alone, skewness, maps, light, counted.pixels)),
         proposals,
         known,
         tuple(contradictions(alone, skewness, proposals, known, camera, maps, conditions.excess)),
-        (*told, *conditions.notes, *light.notes(), *crowd_notes(conditions, light), *((problem,) if problem else ())),
+        (
+            *told,
+            *conditions.notes,
+            *counted.notes,
+            *light.notes(),
+            *crowd_notes(conditions, light),
+            *((problem,) if problem else ()),
+        ),
         conditions,
         maps,
         document,

@@ -143,11 +143,20 @@ def _scaled(entry: Estimate, down: float, up: float) -> Estimate:
     return replace(entry, low=down * entry.low, high=up * entry.high)
 
 
-def facts(found: Conditions, alone: Conditions, skewness: Skewness | None, maps: CameraMaps | None, light: Light) -> list[Fact]:
-    """Lay everything out as facts; beside what was given stands what the movie itself shows."""
+def facts(
+    found: Conditions,
+    alone: Conditions,
+    skewness: Skewness | None,
+    maps: CameraMaps | None,
+    light: Light,
+    by_pixels: Estimate | None = None,
+) -> list[Fact]:
+    """Lay everything out as facts; beside what was given stands what the movie itself shows, beside a count what the pixels say."""
     told = [_estimated(name, getattr(found, key), getattr(alone, key)) for name, key in ESTIMATES.items()]
     low, high = found.background_range
     told.append(Fact("background over the field", (low + high) / 2, low, high, "photons per pixel", "5 % and 95 % of the field"))
+    if by_pixels is not None:
+        told.append(Fact.of("density by the pixels", by_pixels, by_pixels.unit, by_pixels.how))
     if skewness is not None:
         sigma, why = skewness.sigma, "third cumulant of the noise over that of shot noise: 1, or 1.5 where electrons are multiplied"
         told.append(Fact("skewness of the noise", skewness.ratio, skewness.ratio - 2 * sigma, skewness.ratio + 2 * sigma, "", why))

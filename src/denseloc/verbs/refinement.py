@@ -9,6 +9,7 @@ Source: Mueller et al. 2019 (a network finds and starts, maximum likelihood with
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -25,25 +26,36 @@ from ..data import Frames, Localizations, Movie, Provenance
 from ..errors import DenselocError, OutputError, TableError
 from ..experiment import Experiment
 from ..files import alone, replacing
+from ..fit.fisher import invert
 from ..fit.joint import JointFits, Prior
 from ..fit.temporal import CHAIN, GAP, DensityMap, Evidence, link, link_radius, share, unlinked, variances
 from ..formats import check_table, open_movie, read_table, table_suffixes, write_table
-from ..formats.psf_files import read_psf
+from ..formats.psf_files import foreign_notes, known_pixel_size, read_psf_for
 from ..journal import Journal
 from ..localize import Multi
 from ..localize.crowd import Crowd, Decision
-from ..localize.multi import to_localizations
+from ..localize.multi import reach_for, to_localizations
 from ..machine import choose_device, keep_memory
 from ..optics import PSFSettings
 from ..pipeline import BLOCK_PX, MAX_BLOCK, Progress, Run
 from ..preparation import Preparation, prepare, serves_many
+from .refinement_checks import (
+    believed,
+    check_depths,
+    check_origin,
+    check_pixel_size,
+    context_of,
+    factor_on_sigma,
+    notes_before,
+    usable,
+    usual,
+    warnings_after,
+)
 
 ADDED_FROM = 7.0
 """Significance of the residual from which on an emitter is added to those of a table."""
 
-SIGMA_NM = (1.0, 2000.0)  # standard deviations of a table that are believed
-OUTSIDE_PX = 2.0  # positions this far outside of the field are those of another movie
-FOREIGN = 0.2  # share of rows that may be outside
+MOST_PHOTONS = 1e7  # of a table that are believed
 EVIDENCE = [one.name for one in fields(Evidence)]
 USUAL_SIGMA_PX = 0.3  # where a table does not tell its precision
 HALO = CHAIN * GAP + GAP  # frames on each side that can tell of a position
@@ -63,6 +75,7 @@ class Refinement:
         frames: of the movie.
         lines: what was assumed.
         warnings: what the user should know.
+        late: those of the warnings that only the result has shown.
         provenance: what the table says of itself.
     """
 
@@ -75,6 +88,7 @@ class Refinement:
     frames: int = 0
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
     provenance: Provenance = field(default_factory=Provenance)
 
     def as_run(self) -> Run:
@@ -134,31 +148,34 @@ def refine(
     """
     started = time.monotonic()
     out = Path(out)
-    rows = _rows(table, out)
+    rows, notes = usable(_read(table, out))
     check_table(out)
     whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
     whole = whole if planes is None else whole.with_planes(planes)
     told = rows.provenance
     whole = _part(whole, told)
-    size = pixel_size_nm or told.pixel_size_nm or whole.pixel_size_nm
-    notes: list[str] = []
+    check_pixel_size(pixel_size_nm, told)
+    size = next((one for one in (pixel_size_nm, told.pixel_size_nm, whole.pixel_size_nm) if one is not None), None)
     document = _document(told)
     measured: PSFSettings | None = None
     if isinstance(psf, (str, Path)):
-        measured, record = read_psf(psf, pixel_size_nm=size)
-        notes = [f"note: {line}" for line in record.get("notes", ())]
+        measured, record = read_psf_for(psf, size, pixel_size_nm)
+        notes += [f"note: {Path(psf).name}: {line}" for line in foreign_notes(record)]
+        size = size if size is not None else known_pixel_size(record)
     elif psf is not None:
         measured = psf
-    elif document is not None and not serves_many(document):
+    elif document is not None and (not serves_many(document) or getattr(document.localizer, "psf", None) is not None):
         measured = document.psf
     keep_memory()
     chosen = choose_device(device)
     ready = prepare(whole, None, size, camera or _camera(told, document, whole), "multi", chosen, measured, count=False)
-    ready = replace(ready, lines=[*ready.lines, *notes])
-    _check_origin(rows, whole, ready)
-    prepared(ready)
     localizer = ready.model.localizer
     assert isinstance(localizer, Multi)
+    check_origin(rows, whole, ready.pixel_size_nm)
+    check_depths(rows, localizer.finds_depth, add)
+    notes += notes_before(rows, whole, ready, localizer.finds_depth)
+    ready = replace(ready, lines=[*ready.lines, *notes])
+    prepared(ready)
     localizer.conditions = ready.conditions
     localizer.settings = localizer.settings.model_copy(update={"significance": ADDED_FROM, "sloped_background": sloped_background})
     ready.camera.to(chosen)
@@ -170,7 +187,7 @@ def refine(
         "sloped_background": sloped_background,
     }
     provenance = _provenance(told, whole, ready, wanted)
-    work = _Work(localizer, rows, ready, **wanted, seen=_context(document))
+    work = _Work(localizer, rows, ready, factor_on_sigma(document), **wanted, seen=context_of(document))
     with alone(out):
         journal = Journal(out, provenance, whole, resume)
         with journal.kept():
@@ -188,6 +205,7 @@ def refine(
             if add or remove:
                 write_decisions(decisions, out.with_suffix(".decisions.csv"))
         journal.remove()
+    late = warnings_after(counts["refined"], written)
     return Refinement(
         out,
         written,
@@ -197,25 +215,23 @@ def refine(
         time.monotonic() - started,
         whole.n_frames,
         ready.lines,
-        ready.warnings,
+        [*ready.warnings, *late],
+        late,
         provenance,
     )
 
 
-def _rows(table: Localizations | Path | str, out: Path) -> Localizations:
-    """Read the table, in the order of its frames."""
+def _read(table: Localizations | Path | str, out: Path) -> Localizations:
+    """Read the table, which must not be the one that is written."""
     if out.suffix.lower() not in table_suffixes():
         raise OutputError(
             f"table {out.name}: the suffix '{out.suffix}' names no table format; known: {', '.join(table_suffixes())}"
         )
-    if not isinstance(table, Localizations):
-        if Path(table).resolve() == out.resolve():
-            raise TableError(f"{out} is the table itself; give another name")
-        table = read_table(table)
-    rows = table.select(np.isfinite(table.x_nm) & np.isfinite(table.y_nm)).sort()
-    if len(rows) == 0:
-        raise TableError("the table has no rows with a position, so that there is nothing to refine; localize the movie first")
-    return rows
+    if isinstance(table, Localizations):
+        return table
+    if Path(table).resolve() == out.resolve():
+        raise TableError(f"{out} is the table itself; give another name")
+    return read_table(table)
 
 
 def _part(movie: Movie, told: Provenance) -> Movie:
@@ -244,30 +260,6 @@ def _camera(told: Provenance, document: Experiment | None, movie: Movie) -> Came
     if document is None or serves_many(document) or document.camera.kind == "various":
         return None
     return document.build_camera()
-
-
-def _context(document: Experiment | None) -> int:
-    """Give how many frames on each side the method of a table has looked at; a table of another program has none."""
-    return 0 if document is None else document.build_localizer().context
-
-
-def _check_origin(rows: Localizations, movie: Movie, ready: Preparation) -> None:
-    """Refuse a table that cannot be of this movie."""
-    first, last = movie.frames
-    frames = rows.frame
-    if int(frames.max()) >= last or int(frames.min()) < first:
-        raise TableError(
-            f"the table has frames {int(frames.min())} to {int(frames.max())}, the movie has {first} to {last - 1}; "
-            "give the movie that the table was made from"
-        )
-    (h, w), (y0, x0) = movie.shape_px, movie.origin_px
-    x, y = rows.x_nm / ready.pixel_size_nm[1] - x0, rows.y_nm / ready.pixel_size_nm[0] - y0
-    outside = (x < -OUTSIDE_PX) | (y < -OUTSIDE_PX) | (x > w + OUTSIDE_PX) | (y > h + OUTSIDE_PX)
-    if outside.mean() > FOREIGN:
-        raise TableError(
-            f"{outside.mean():.0%} of the table's positions lie outside of the movie's {h} x {w} pixels of {ready.pixel_size_nm[1]:g} nm; "
-            "give the movie that the table was made from, and its pixel size"
-        )
 
 
 def _provenance(told: Provenance, movie: Movie, ready: Preparation, wanted: dict[str, bool]) -> Provenance:
@@ -302,6 +294,7 @@ class _Work:
         localizer: Multi,
         rows: Localizations,
         ready: Preparation,
+        factor: float,
         *,
         prior: bool,
         share_positions: bool,
@@ -310,10 +303,14 @@ class _Work:
         sloped_background: bool,
         seen: int,
     ) -> None:
-        self.localizer, self.rows, self.ready = localizer, rows, ready
+        self.localizer, self.rows, self.ready, self.factor = localizer, rows, ready, factor
         self.prior, self.share, self.add, self.remove = prior and "sigma_x_nm" in rows, share_positions, add, remove
+        self.has_depth = rows.is_3d and localizer.finds_depth
+        kept = ("probability", "molecule", "channel", *(() if self.has_depth else ("z_nm", "sigma_z_nm", "crlb_z_nm")))
+        self.kept = [name for name in rows.columns if name in kept]
+        width = localizer.psf_settings(ready.pixel_size_nm).width_in_focus_nm()
+        self.reach = reach_for(width / math.sqrt(ready.pixel_size_nm[0] * ready.pixel_size_nm[1]))
         self.seen = 2 * seen + 1
-        self.kept = [name for name in rows.columns if name in ("probability", "molecule", "channel")]
 
     def fit(self, frames: Frames, part: tuple[int, int]) -> tuple[Localizations, dict[str, np.ndarray]]:
         """Fit the rows of a block; gives them, and what each frame alone tells of them and what was added and removed, as arrays."""
@@ -332,10 +329,27 @@ class _Work:
             fits, left = crowd.prune(fits, prior)
             number, prior = number[left.cpu()], None if prior is None else prior.select(left)
             fits = crowd.joint.fit(fits, prior) if len(fits) else fits
+        fits = self._held(fits, begin, number)
+        stay = fits.converged | (number >= 0).to(fits.converged.device)
+        fits, number, prior = crowd.left(fits, stay), number[stay.cpu()], None if prior is None else prior.select(stay)
         order = torch.from_numpy(np.lexsort((fits.at[:, 0].cpu().numpy(), fits.at[:, 1].cpu().numpy(), fits.frame.cpu().numpy())))
         fits, number, prior = fits.select(order), number[order], None if prior is None else prior.select(order)
-        evidence = Evidence.of(fits, prior, frames.origin_px)
-        return self._table(fits, crowd, rows, number), {**vars(evidence), **_columns(crowd.decisions)}
+        evidence = Evidence.of(fits, self._own_word(fits, prior), frames.origin_px)
+        return self._table(fits, crowd, rows, number, evidence), {**vars(evidence), **_columns(crowd.decisions)}
+
+    def _own_word(self, fits: JointFits, prior: Prior | None) -> Prior | None:
+        """Give the prior with the table's own sigmas where no fit has used the same pixels again."""
+        if prior is None:
+            return None
+        return replace(prior, precision=torch.where(fits.converged[:, None], 1.0, self.factor**2) * prior.precision)
+
+    def _held(self, fits: JointFits, begin: JointFits, number: torch.Tensor) -> JointFits:
+        """Take fits that have left their window, in several steps, or that do not know where they are, as not converged."""
+        known = number.to(fits.at.device)
+        moved = (fits.at[:, :2] - begin.at[known.clamp(min=0), :2]).abs() > self.reach
+        vague = fits.covariance.diagonal(dim1=1, dim2=2)[:, :2] > self.reach**2
+        sound = ~(moved & (known >= 0)[:, None]).any(1) & ~vague.any(1)
+        return replace(fits, converged=fits.converged & sound)
 
     def _begin(self, rows: Localizations, crowd: Crowd) -> tuple[JointFits, Prior | None]:
         """Turn rows into places where fits begin, and what is known of them."""
@@ -343,38 +357,37 @@ class _Work:
         y0, x0 = crowd.frames.origin_px
         pixel = self.ready.pixel_size_nm
         columns = [rows.x_nm / pixel[1] - 0.5 - x0, rows.y_nm / pixel[0] - 0.5 - y0]
-        sigma = [rows.columns.get(f"sigma_{axis}_nm", np.full(len(rows), SIGMA_NM[1])) for axis in "xy"]
-        sigma = [np.clip(np.nan_to_num(s, nan=SIGMA_NM[1]), *SIGMA_NM) / p for s, p in zip(sigma, pixel[::-1], strict=True)]
+        known = [believed(rows.columns.get(f"sigma_{axis}_nm"), len(rows), self.factor) for axis in "xy"]
+        sigma = [one / p for one, p in zip(known, pixel[::-1], strict=True)]
         if joint.n_coordinates == 3:
             z = rows.z_nm if rows.is_3d else np.zeros(len(rows))
-            unknown = np.full(len(rows), SIGMA_NM[1] if rows.is_3d else 0.5 * np.ptp(crowd.settings.z_range_nm))
+            unknown = None if rows.is_3d else np.full(len(rows), 0.5 * np.ptp(crowd.settings.z_range_nm))
             columns.append(np.clip(np.nan_to_num(z), *crowd.settings.z_range_nm))
-            sigma.append(np.clip(np.nan_to_num(rows.columns.get("sigma_z_nm", unknown), nan=SIGMA_NM[1]), *SIGMA_NM))
-        photons = rows.columns.get("photons", np.full(len(rows), self.localizer.scales.photon_unit))
-        columns.append(np.clip(np.nan_to_num(photons, nan=1.0), 20.0, None))
+            sigma.append(believed(rows.columns.get("sigma_z_nm", unknown), len(rows), self.factor if rows.is_3d else 1.0))
+        columns.append(usual(rows.columns.get("photons"), len(rows), self.localizer.scales.photon_unit, 20.0, MOST_PHOTONS))
         at = torch.from_numpy(np.stack(columns, 1).astype(np.float64))
-        level = rows.columns.get("background", np.full(len(rows), self.ready.conditions.background))
-        level = np.clip(np.nan_to_num(level, nan=self.ready.conditions.background), 0.01, None)
+        level = usual(rows.columns.get("background"), len(rows), self.ready.conditions.background, 0.01, MOST_PHOTONS)
         background = torch.from_numpy(level.astype(np.float64))[:, None].expand(-1, joint.psf.planes)
         frame = torch.from_numpy(rows.frame - crowd.frames.first_frame)
         device = crowd.frames.photons.device
         begin = JointFits.beginning(frame.to(device), at.to(device), background.to(device))
-        known = torch.from_numpy(np.stack(sigma, 1).astype(np.float64)).to(device)
-        return begin, Prior(begin.at[:, :-1].clone(), known**-2) if self.prior else None
+        spread = torch.from_numpy(np.stack(sigma, 1).astype(np.float64)).to(device)
+        return begin, Prior(begin.at[:, :-1].clone(), spread**-2) if self.prior else None
 
-    def _table(self, fits: JointFits, crowd: Crowd, rows: Localizations, number: torch.Tensor) -> Localizations:
+    def _table(self, fits: JointFits, crowd: Crowd, rows: Localizations, number: torch.Tensor, evidence: Evidence) -> Localizations:
         """Give fits as a table beside the first values; those that have not converged keep theirs."""
         made = to_localizations(fits, crowd)
         index = number.numpy()
         known = index >= 0
         converged = fits.converged.cpu().numpy()
         columns: dict[str, np.ndarray] = dict(made.columns)
+        columns |= self._bounds(evidence)
         source = rows.columns
         if not self.rows.is_3d:  # depth was free, but a PSF that was not made to tell it tells it badly
             columns = {name: values for name, values in columns.items() if "z_nm" not in name}
         for name in ("x_nm", "y_nm", "z_nm", "photons"):
-            if name in columns:
-                columns[f"first_{name}"] = _taken(source.get(name), index, known)
+            if name in columns and name in source:
+                columns[f"first_{name}"] = _taken(source[name], index, known)
         for name in self.kept:
             columns[name] = _taken(source[name], index, known)
         for name in ("x_nm", "y_nm", "z_nm", "photons", "background", *(c for c in columns if c.startswith("sigma_"))):
@@ -383,6 +396,13 @@ class _Work:
         columns["is_refined"] = converged.astype(np.int64)
         return Localizations(columns)
 
+    def _bounds(self, evidence: Evidence) -> dict[str, np.ndarray]:
+        """Give the bounds of positions as standard deviations: what the frame alone tells."""
+        scale = (self.ready.pixel_size_nm[1], self.ready.pixel_size_nm[0], 1.0)
+        variance = np.diagonal(invert(torch.from_numpy(evidence.own)).numpy(), axis1=1, axis2=2)
+        axes = "xyz"[: 3 if self.has_depth else 2]
+        return {f"crlb_{axis}_nm": np.sqrt(variance[:, k]) * scale[k] for k, axis in enumerate(axes)}
+
     def joined(self, journal: Journal, stop: Callable[[], int], counts: dict[str, int]) -> Iterator[Localizations]:
         """Give the finished blocks, with shared positions; counts what was moved."""
         if not self.share and not self.prior:
@@ -390,7 +410,7 @@ class _Work:
                 counts["refined"] += int(table.is_refined.sum())
                 yield table
             return
-        k = 3 if self.rows.is_3d else 2
+        k = 3 if self.has_depth else 2
         density, radius = self._surroundings(k)
         for before, (table, arrays), after in _with_halo(journal, stop):
             near = (*before, (table, arrays), *after)
@@ -422,6 +442,8 @@ class _Work:
         pixel, names = self.ready.pixel_size_nm, ("x_nm", "y_nm", "z_nm")
         scale, shift = (pixel[1], pixel[0], 1.0), (0.5, 0.5, 0.0)
         columns: dict[str, np.ndarray] = {}
+        first = np.stack([table.columns[f"first_{name}"] / scale[k] - shift[k] for k, name in enumerate(names[:2])], 1)
+        moved = moved & ~(np.abs(place[:, :2] - first) > self.reach).any(1)
         for k in range(place.shape[1]):
             value = (place[:, k] + shift[k]) * scale[k]
             columns[names[k]] = np.where(moved, value, table.columns[names[k]])
@@ -470,9 +492,9 @@ def write_decisions(decisions: Sequence[Decision], path: Path) -> None:
 _Part = tuple[Localizations, dict[str, np.ndarray]]
 
 
-def _taken(values: np.ndarray | None, index: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _taken(values: np.ndarray, index: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Take rows of a column; where there is none, NaN, or -1 among whole numbers."""
-    if values is None or len(values) == 0:
+    if len(values) == 0:
         return np.full(len(index), np.nan)
     nothing = -1 if values.dtype.kind == "i" else np.nan
     return np.where(known, values[np.where(known, index, 0)], nothing)

@@ -24,6 +24,9 @@ from .sigma_curves import SigmaCurves
 from .smap import Smap
 from .uipsf import UiPsf
 
+SAME_PIXEL = 0.03
+"""Pixel sizes that differ by less are the same."""
+
 PSF_FORMATS: tuple[PSFFormat, ...] = (Own(), Smap(), UiPsf(), PicassoYaml(), SigmaCurves(), SectionFile())
 
 
@@ -77,6 +80,43 @@ def read_psf(path: Path | str, *, pixel_size_nm: float | PixelSize | None = None
     raise CalibrationError(f"{path}: holds {found}, expected {known}; give the calibration")
 
 
+def read_psf_for(path: Path | str, size: float | PixelSize | None, asked: float | PixelSize | None) -> PSFFile:
+    """Read a PSF for a movie, and refuse that of another pixel size.
+
+    The file of another program that counts in pixels is scaled to another size only where the user asks for that size.
+
+    Args:
+        path: as in `read_psf`.
+        size: of the movie's pixels, where it is known.
+        asked: the size that the user has given, if any.
+
+    Raises:
+        CalibrationError: as in `read_psf`, or calibrated with pixels of another size.
+    """
+    found = read_psf(path, pixel_size_nm=size)
+    if size is None:
+        return found
+    mine = pixel_size_pair(size)
+    if asked is not None and known_pixel_size(found.record) == mine:
+        return found
+    try:
+        own = known_pixel_size(read_psf(path).record)
+    except CalibrationError:
+        return found  # it does not say its own
+    if own is not None and any(abs(a / b - 1) > SAME_PIXEL for a, b in zip(mine, own, strict=True)):
+        raise CalibrationError(
+            f"{path}: calibrated with pixels of {own[0]:g} x {own[1]:g} nm (y, x), the movie has {mine[0]:g} x {mine[1]:g} nm; calibrate a PSF "
+            "with this camera, or give the right pixel size (--pixel-size-nm)"
+        )
+    return found
+
+
+def known_pixel_size(record: Mapping[str, Any]) -> PixelSize | None:
+    """Give the pixel size (y, x) that a record knows."""
+    size = record.get("pixel_size_nm")
+    return None if size is None else pixel_size_pair(tuple(size) if isinstance(size, (list, tuple)) else size)
+
+
 def foreign_notes(record: Mapping[str, Any]) -> list[str]:
     """Give what was assumed or left out when the file of another program was read; those of our own were said when it was made."""
     notes = record.get("notes")
@@ -128,4 +168,15 @@ def _neighbour(path: Path) -> str:
         return ""
 
 
-__all__ = ["PSF_FORMATS", "PSFFile", "PSFFormat", "WritablePSFFormat", "foreign_notes", "psf_suffixes", "read_psf", "write_psf"]
+__all__ = [
+    "PSF_FORMATS",
+    "PSFFile",
+    "PSFFormat",
+    "WritablePSFFormat",
+    "foreign_notes",
+    "known_pixel_size",
+    "psf_suffixes",
+    "read_psf",
+    "read_psf_for",
+    "write_psf",
+]
