@@ -113,3 +113,11 @@ def test_aligned_gaussians_are_drawn_as_they_are_scored() -> None:
         counts, counts * 0, torch.tensor([0]), position, width, zero, 100 * one, 2 * one[:, None], 1.0, 2
     )
     assert gradient.abs().max() < 1e-12  # the truth is the maximum
+
+
+def test_no_spots_have_no_score() -> None:
+    counts, none = torch.ones(2, 1, 5, 6), torch.zeros(0, 2, dtype=torch.float64)
+    which = torch.zeros(0, dtype=torch.long)
+    for scored in (naive.score_aligned, score_aligned):
+        objective, gradient, fisher = scored(counts, 0 * counts, which, none, none, none, none[:, 0], none[:, :1], 1.0, 2)
+        assert (objective.shape, gradient.shape, fisher.shape) == ((0,), (0, 4), (0, 4, 4))

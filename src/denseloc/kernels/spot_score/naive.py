@@ -90,9 +90,7 @@ def _scored(
     mean = (gain * (photons[:, None, None, None] * f + level) + dark).clamp(min=LEAST_MEAN)
     there = ~torch.isnan(c)
     c = torch.where(there, c, mean)
-    plane_of = (
-        torch.eye(planes, dtype=f.dtype, device=f.device) if background.shape[1] > 1 else torch.ones_like(f[0, :, 0, 0])[None]
-    )
+    plane_of = torch.eye(planes, dtype=f.dtype, device=f.device) if background.shape[1] > 1 else f.new_ones(1, planes)
     lights = plane_of[None, :, :, None, None].expand(len(f), -1, -1, *f.shape[-2:])
     slopes = gain * torch.cat((photons[:, None, None, None, None] * df, f[:, None], lights), 1)
     objective = ((mean - c * mean.log()) * there).sum((1, 2, 3))
