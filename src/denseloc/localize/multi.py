@@ -1,6 +1,9 @@
 """Many emitters: find, fit together, subtract, find again; no training. The family of 3D-DAOSTORM and of the spline fitters.
 
 What it finds and how it decides stands in `crowd.py`.
+
+Source: Holden, Uphoff, Kapanidis, Nature Methods 8 (2011) 279 and Babcock, Sigal, Zhuang, Optical Nanoscopy 1 (2012) 6 (find, fit, subtract,
+find again); Huang, Schwartz, Byars, Lidke, Biomedical Optics Express 2 (2011) 1377 (several emitters by maximum likelihood).
 """
 
 from __future__ import annotations
