@@ -11,7 +11,9 @@ from torch import Tensor
 from denseloc.camera import Ideal
 from denseloc.data import Emitters, Grid
 from denseloc.fit import Noise, crlb, fit_single
-from denseloc.fit.joint import LEAST_PHOTONS, Joint, JointFits, Prior
+from denseloc.fit.joint import Joint
+from denseloc.fit.joint_fits import JointFits, Prior
+from denseloc.fit.scene import LEAST_PHOTONS
 from denseloc.microscope import Microscope
 from denseloc.optics import PSF, AstigmaticSettings, GaussianSettings, MultiplaneSettings, PSFSettings
 from denseloc.optics.bake import bake

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..data import Frames, Localizations
 from ..fit import Noise
-from ..fit.joint import JointFits
+from ..fit.joint_fits import JointFits
 from ..fit.start import depth_starts
 from .base import Scales
 from .crowd import Crowd, CrowdSettings

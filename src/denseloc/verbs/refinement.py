@@ -27,7 +27,7 @@ from ..errors import DenselocError, OutputError, TableError
 from ..experiment import Experiment
 from ..files import alone, replacing
 from ..fit.fisher import invert
-from ..fit.joint import JointFits, Prior
+from ..fit.joint_fits import JointFits, Prior
 from ..fit.temporal import CHAIN, GAP, DensityMap, Evidence, link, link_radius, share, unlinked, variances
 from ..formats import check_table, open_movie, read_table, table_suffixes, write_table
 from ..formats.psf_files import foreign_notes, known_pixel_size, read_psf_for
