@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from safetensors.torch import load_file
 
-from denseloc import pipeline
+from denseloc import journal
 from denseloc.cli.analysis import Watch
 from denseloc.cli.design import Lessons
 from denseloc.cli.signals import Abandoned, orderly_stop
@@ -116,7 +116,7 @@ def test_a_signal_while_the_parts_are_joined_is_answered(run, command, place, tm
         return read_table(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "read_table", read)
+        patch.setattr(journal, "read_table", read)
         answer = run()
     assert answer.code == code
     assert "stopped before the table was written" in answer.err
@@ -124,13 +124,13 @@ def test_a_signal_while_the_parts_are_joined_is_answered(run, command, place, tm
 
 
 def test_a_signal_after_the_table_leaves_it_whole_and_is_answered(run, tmp_path, monkeypatch):
-    remove = pipeline._Journal.remove
+    remove = journal.Journal.remove
 
     def removing(self):
         signal.raise_signal(signal.SIGTERM)
         remove(self)
 
-    monkeypatch.setattr(pipeline._Journal, "remove", removing)
+    monkeypatch.setattr(journal.Journal, "remove", removing)
     answer = run()
     assert answer.code == 143
     assert "t.parquet is whole; picture and report were not made" in answer.err

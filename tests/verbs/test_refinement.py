@@ -13,6 +13,7 @@ import torch
 from denseloc.camera import Camera, SCMOSSettings
 from denseloc.data import Emitters, Grid, Localizations, Provenance
 from denseloc.errors import Interrupted, TableError
+from denseloc.fit.temporal import Evidence
 from denseloc.formats import read_table
 from denseloc.microscope import Microscope
 from denseloc.optics import GaussianSettings
@@ -193,3 +194,19 @@ def test_a_bare_table_of_positions_is_enough(scene: tuple[Path, Localizations, L
     bare = Localizations({name: table.columns[name] for name in ("frame", "x_nm", "y_nm")})
     made = refine(bare, movie, tmp_path / "t.csv", psf=PSF, camera=camera(), pixel_size_nm=PIXEL)
     assert error(read_table(made.table), truth) < 10
+
+
+def test_no_photon_counts_twice_in_what_it_says_of_its_precision(
+    scene: tuple[Path, Localizations, Localizations], tmp_path: Path
+) -> None:
+    first = run(scene, tmp_path / "a.parquet", prior=False, share_positions=False)  # sigmas of a fit to the same frames
+    again = run((scene[0], scene[1], first), tmp_path / "b.parquet", share_positions=False)
+    ratio = again.sigma_x_nm / first.sigma_x_nm
+    assert 0.97 < np.median(ratio) < 1.03
+    assert 0.97 < np.median(again.crlb_x_nm) / np.median(first.crlb_x_nm) < 1.03
+
+
+def test_a_prior_adds_what_goes_beyond_the_frame() -> None:
+    own, prior = np.diag([4.0, 1.0])[None], np.diag([1.0, 3.0])[None]
+    beyond = Evidence(own, np.zeros((1, 2)), prior, np.zeros((1, 2))).once()
+    np.testing.assert_allclose(beyond.own + beyond.prior, np.diag([4.0, 3.0])[None])
