@@ -14,6 +14,7 @@ import torch
 from denseloc.camera import Camera, SCMOSSettings
 from denseloc.data import Emitters, Grid, Localizations, Provenance
 from denseloc.errors import Interrupted, TableError
+from denseloc.fit.temporal import FAULTS
 from denseloc.formats import read_table
 from denseloc.microscope import Microscope
 from denseloc.optics import GaussianSettings
@@ -216,3 +217,14 @@ def test_each_block_comes_with_the_frames_that_can_tell_of_it(length: int) -> No
     for (before, _, after), (start, stop) in zip(found, spans, strict=True):
         assert before == [a for a, b in spans if a < start and b > start - HALO]
         assert after == [a for a, _ in spans if stop <= a < stop + HALO]
+
+
+def test_no_photon_counts_twice_in_what_it_says_of_its_precision(
+    scene: tuple[Path, Localizations, Localizations], tmp_path: Path
+) -> None:
+    first = run(scene, tmp_path / "a.parquet", prior=False, share_positions=False)  # sigmas of a fit to the same frames
+    again = run((scene[0], scene[1], first), tmp_path / "b.parquet", share_positions=False)
+    ratio = again.sigma_x_nm / first.sigma_x_nm
+    assert np.quantile(ratio, 0.1) > 0.97
+    assert np.quantile(ratio, 0.9) < 1.03 * np.sqrt(FAULTS)  # what fits that overlap are widened by
+    assert 0.97 < np.median(again.crlb_x_nm) / np.median(first.crlb_x_nm) < 1.03

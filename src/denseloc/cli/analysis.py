@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,9 @@ def localize(
                     stop=stop,
                     **given,
                 )
-            if refine and (run is None or not stop()):
+                if run.localizations == 0 and refine:
+                    run = _empty(run, out)
+            if refine and first.exists() and (run is None or not stop()):
                 made = _refined(first, movie, out, Watch(screen, resume), stop, given)
                 run = made.as_run()
             late = stop()
@@ -112,6 +115,15 @@ def localize(
 def first_table(out: Path) -> Path:
     """Name the table of the first values, which stands beside the refined one until that is whole."""
     return out.with_name(out.stem + ".first.parquet")
+
+
+def _empty(run: Run, out: Path) -> Run:
+    """Make a table without localizations the result: there is nothing to refine."""
+    from ..formats import read_table, write_table
+
+    write_table(out, read_table(run.table), run.provenance)
+    run.table.unlink()
+    return replace(run, table=out)
 
 
 def _refined(first: Path, movie: Path, out: Path, watch: Watch, stop: Callable[[], int], given: dict[str, Any]) -> Refinement:

@@ -111,8 +111,12 @@ def _model(samples: Sequence[FrameSample]) -> Iterator[str]:
 
 
 def _missing(table: Localizations) -> Iterator[str]:
-    may_lack = ("first_", "probability", "crlb_") if "is_refined" in table else ("first_",)  # emitters that a refinement has added
-    bad = {name: len(table) - len(finite(table, name)) for name in table.columns if not name.startswith(may_lack)}
+    may_lack = ("first_", "probability") if "is_refined" in table else ("first_",)  # emitters that a refinement has added
+    fitted = table.select(table.is_refined == 1) if "is_refined" in table else table  # the others have no bounds
+    bad = {}
+    for name in (name for name in table.columns if not name.startswith(may_lack)):
+        rows = fitted if name.startswith(("crlb_", "sigma_photons")) else table
+        bad[name] = len(rows) - len(finite(rows, name))
     named = [f"{name} ({number(n)})" for name, n in bad.items() if n]
     if named:
         yield f"Some values are not numbers: {', '.join(named)} of {number(len(table))} rows. Leave these rows out first."

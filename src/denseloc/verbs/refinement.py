@@ -38,7 +38,7 @@ from ..localize.multi import reach_for, to_localizations
 from ..machine import choose_device, keep_memory
 from ..optics import PSFSettings
 from ..pipeline import BLOCK_PX, MAX_BLOCK, Progress, Run
-from ..preparation import Preparation, prepare, serves_many
+from ..preparation import OF_DOCUMENT, Preparation, prepare, serves_many
 from .refinement_checks import (
     believed,
     check_depths,
@@ -56,6 +56,7 @@ ADDED_FROM = 7.0
 """Significance of the residual from which on an emitter is added to those of a table."""
 
 MOST_PHOTONS = 1e7  # of a table that are believed
+OF_FIRST = ("camera", "conditions", "uneven_background", "assumed", "warnings")  # settings that a refinement has its own of
 EVIDENCE = [one.name for one in fields(Evidence)]
 USUAL_SIGMA_PX = 0.3  # where a table does not tell its precision
 HALO = CHAIN * GAP + GAP  # frames on each side that can tell of a position
@@ -168,7 +169,11 @@ def refine(
         measured = document.psf
     keep_memory()
     chosen = choose_device(device)
-    ready = prepare(whole, None, size, camera or _camera(told, document, whole), "multi", chosen, measured, count=False)
+    own = None if camera is not None else _camera(document)
+    ready = prepare(whole, None, size, camera or own, "multi", chosen, measured, count=False)
+    if own is not None:
+        lines = [f"camera: {OF_DOCUMENT}" if line == "camera: given" else line for line in ready.lines]
+        ready = replace(ready, camera_json={**ready.camera_json, "source": OF_DOCUMENT}, lines=lines)
     localizer = ready.model.localizer
     assert isinstance(localizer, Multi)
     check_origin(rows, whole, ready.pixel_size_nm)
@@ -187,7 +192,7 @@ def refine(
         "sloped_background": sloped_background,
     }
     provenance = _provenance(told, whole, ready, wanted)
-    work = _Work(localizer, rows, ready, factor_on_sigma(document), **wanted, seen=context_of(document))
+    work = _Work(localizer, rows, ready, factor_on_sigma(document, told), **wanted, seen=context_of(document))
     with alone(out):
         journal = Journal(out, provenance, whole, resume)
         with journal.kept():
@@ -255,7 +260,7 @@ def _document(told: Provenance) -> Experiment | None:
         return None
 
 
-def _camera(told: Provenance, document: Experiment | None, movie: Movie) -> Camera | None:
+def _camera(document: Experiment | None) -> Camera | None:
     """Give the camera of the document that made a table, if that is of one microscope."""
     if document is None or serves_many(document) or document.camera.kind == "various":
         return None
@@ -264,15 +269,22 @@ def _camera(told: Provenance, document: Experiment | None, movie: Movie) -> Came
 
 def _provenance(told: Provenance, movie: Movie, ready: Preparation, wanted: dict[str, bool]) -> Provenance:
     psf = ready.model.experiment.psf if ready.model.experiment.localizer.psf is not None else None
+    lines = ["refined with: a Gaussian as wide as the movie's spots" if psf is None else f"refined with: PSF of kind {psf.kind}"]
+    lines += [line for line in ready.lines if not line.startswith("method: ")]
+    lines += [line for line in told.settings.get("assumed", ()) if str(line).startswith("kept: ")]
+    first = {name: told.settings[name] for name in (*OF_FIRST, "uncertainty") if name in told.settings}
     settings: dict[str, Any] = {
-        **told.settings,
+        **{name: value for name, value in told.settings.items() if name != "uncertainty"},  # which speaks of the first values
+        "camera": ready.camera_json,
+        "conditions": asdict(ready.conditions),
+        "uneven_background": ready.background is not None,
+        "assumed": lines,
+        "warnings": ready.warnings,
         "refined": {
             "denseloc": __version__,
             **wanted,
             "psf": None if psf is None else psf.model_dump(mode="json", exclude={"residual_maps", "coefficients"}),
-            "camera": ready.camera_json,
-            "conditions": asdict(ready.conditions),
-            "assumed": ready.lines,
+            "first": first,
         },
     }
     return replace(
