@@ -18,14 +18,13 @@ from .errors import CalibrationError, ModelError, MovieError, OutputError
 from .experiment import Experiment
 from .files import alone
 from .formats import check_table, open_movie, table_suffixes, write_table
-from .formats.psf_files import foreign_notes, read_psf
+from .formats.psf_files import calibrated_pixel_size, foreign_notes, read_psf
 from .journal import Journal
 from .machine import choose_device, keep_memory
 from .model_file import Model, find_model
 from .optics import PSFSettings
 from .preparation import Preparation, prepare
 from .selection import Selection
-from .units import pixel_size_pair
 
 BLOCK_PX = 1 << 22  # pixels of a block of frames: some seconds of work, some tens of MB
 MAX_BLOCK = 512
@@ -147,14 +146,13 @@ def localize(
         model = find_model(model)
     told: list[str] = []
     if isinstance(psf, (str, Path)):
-        name = Path(psf).name
-        psf, record = read_psf(psf, pixel_size_nm=pixel_size_nm or movie.pixel_size_nm)
-        told = [f"note: {name}: {note}" for note in foreign_notes(record)]
-        calibrated = record.get("pixel_size_nm")
-        if pixel_size_nm is None and movie.pixel_size_nm is None and calibrated is not None:
-            pixel_size_nm = pixel_size_pair(tuple(calibrated) if isinstance(calibrated, (list, tuple)) else calibrated)
+        file = Path(psf)
+        psf, record = read_psf(file, pixel_size_nm=pixel_size_nm or movie.pixel_size_nm)
+        told = [f"PSF: {file}", *(f"note: {file.name}: {note}" for note in foreign_notes(record))]
+        if pixel_size_nm is None and movie.pixel_size_nm is None:
+            pixel_size_nm = calibrated_pixel_size(record)
     ready = _prepare(whole, movie, lambda part: prepare(part, model, pixel_size_nm, camera, method, chosen, psf))
-    ready = replace(ready, lines=[*ready.lines, *told])
+    ready = replace(ready, lines=[*ready.lines[:1], *told, *ready.lines[1:]])
     prepared(ready)
     localizer = ready.model.localizer.to(chosen)
     localizer.conditions, localizer.threshold = ready.conditions, threshold

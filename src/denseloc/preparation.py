@@ -127,7 +127,7 @@ def prepare(
     seen = survey(movie, chosen.localizer.to(device), camera, conditions, background, size) if count else None
     if seen is not None:
         measured = _with_survey(measured, seen, least)
-    lines = [_chosen(chosen, model is None)]
+    lines = [_chosen(chosen, model is None and (method is None or chosen.experiment.localizer.needs_training))]
     lines += [f"pixel size: {size[0]:g} x {size[1]:g} nm", f"camera: {source}", *measured.lines()]
     if not general and experiment.localizer.needs_training:
         lines.append(
@@ -149,16 +149,19 @@ def prepare(
         background=background,
         measured=measured,
         lines=lines,
-        warnings=judge_conditions(measured, experiment, size, least)
-        if experiment.localizer.needs_training
-        else _judge_density(measured, experiment, least),
+        warnings=([measured.doubt] if measured.doubt and source == "given" else [])
+        + (
+            judge_conditions(measured, experiment, size, least)
+            if experiment.localizer.needs_training
+            else _judge_density(measured, experiment, least)
+        ),
     )
 
 
 def _chosen(chosen: Model, by_itself: bool) -> str:
     """Say in one line what localizes, and how another is taken."""
     if not chosen.experiment.localizer.needs_training:
-        return f"method: {chosen.name}"
+        return f"method: {chosen.name}" + (" (chosen; --method multi takes crowds apart)" if by_itself else "")
     return f"model: {chosen.name}" + (" (chosen; --model takes another)" if by_itself else "")
 
 

@@ -84,7 +84,7 @@ def survey(
     if not counts:
         return None
     per_frame = np.concatenate(counts)
-    how = f"by the model in {len(per_frame)} frame{'' if len(per_frame) == 1 else 's'}"
+    how = f"by localizing {len(per_frame)} frame{'' if len(per_frame) == 1 else 's'}"
     least = np.sqrt(max(per_frame.sum(), 1.0)) / len(per_frame)  # spread of counting
     density = _mean(per_frame / seen_um2, least / seen_um2, "emitters per um^2 and frame", how)
     light = np.concatenate(photons).astype(np.float64)

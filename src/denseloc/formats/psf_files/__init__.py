@@ -83,6 +83,12 @@ def foreign_notes(record: Mapping[str, Any]) -> list[str]:
     return [str(note) for note in notes] if isinstance(notes, list) and record.get("program") != "denseloc" else []
 
 
+def calibrated_pixel_size(record: Mapping[str, Any]) -> PixelSize | None:
+    """Give the (y, x) pixel size in nm of the camera with which a PSF was calibrated, None where its file does not say it."""
+    size = record.get("pixel_size_nm")
+    return None if size is None else pixel_size_pair(tuple(size) if isinstance(size, (list, tuple)) else size)
+
+
 def write_psf(
     path: Path | str,
     section: PSFSettings,
@@ -128,4 +134,14 @@ def _neighbour(path: Path) -> str:
         return ""
 
 
-__all__ = ["PSF_FORMATS", "PSFFile", "PSFFormat", "WritablePSFFormat", "foreign_notes", "psf_suffixes", "read_psf", "write_psf"]
+__all__ = [
+    "PSF_FORMATS",
+    "PSFFile",
+    "PSFFormat",
+    "WritablePSFFormat",
+    "calibrated_pixel_size",
+    "foreign_notes",
+    "psf_suffixes",
+    "read_psf",
+    "write_psf",
+]
