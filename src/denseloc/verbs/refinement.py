@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,16 @@ import torch
 
 from .. import __version__
 from ..blocks import ahead, blocks_of, frames_of
-from ..camera import Camera
+from ..camera import CAMERAS, Camera
 from ..data import Frames, Localizations, Movie, Provenance
+from ..description import parse
 from ..errors import DenselocError, OutputError, TableError
 from ..experiment import Experiment
 from ..files import alone, replacing
 from ..fit.joint import JointFits, Prior
 from ..fit.temporal import CHAIN, GAP, DensityMap, Evidence, link, link_radius, share, unlinked, variances
 from ..formats import check_table, open_movie, read_table, table_suffixes, write_table
-from ..formats.psf_files import read_psf
+from ..formats.psf_files import foreign_notes, read_psf
 from ..journal import Journal
 from ..localize import Multi
 from ..localize.crowd import Crowd, Decision
@@ -112,7 +113,7 @@ def refine(
         out: table to write (.parquet, .csv, .hdf5); not the table itself.
         psf: a PSF or its file; None takes that of the table's model, or a Gaussian of the measured width where the model serves many microscopes.
         pixel_size_nm: camera pixel in the sample, one number or (y, x); None takes what table or movie say.
-        camera: turns counts into photons; None takes what the table says of its own, or estimates it.
+        camera: turns counts into photons; None takes the one that was given when the table was made or that of its model, or estimates it.
         planes: focal planes of a frame, where they follow one another as images of the file.
         prior: take the positions of the table and their sigmas as known beforehand; without it each frame alone decides.
         share_positions: let the frames in which a molecule is seen share its position.
@@ -146,15 +147,21 @@ def refine(
     measured: PSFSettings | None = None
     if isinstance(psf, (str, Path)):
         measured, record = read_psf(psf, pixel_size_nm=size)
-        notes = [f"note: {line}" for line in record.get("notes", ())]
+        notes = [f"PSF: {psf}", *(f"note: {Path(psf).name}: {line}" for line in foreign_notes(record))]
     elif psf is not None:
         measured = psf
     elif document is not None and not serves_many(document):
         measured = document.psf
     keep_memory()
     chosen = choose_device(device)
+    if camera is None and (camera := _recorded(told)) is not None:
+        notes.append("note: the camera is the one that was given when the table was made; --camera takes another")
+    elif camera is None and _was_given(told):
+        notes.append(
+            "note: the table was made with a camera that was given, which it does not hold in full; give it again: --camera"
+        )
     ready = prepare(whole, None, size, camera or _camera(told, document, whole), "multi", chosen, measured, count=False)
-    ready = replace(ready, lines=[*ready.lines, *notes])
+    ready = replace(ready, lines=[*ready.lines[:1], *notes, *ready.lines[1:]])
     _check_origin(rows, whole, ready)
     prepared(ready)
     localizer = ready.model.localizer
@@ -244,6 +251,28 @@ def _camera(told: Provenance, document: Experiment | None, movie: Movie) -> Came
     if document is None or serves_many(document) or document.camera.kind == "various":
         return None
     return document.build_camera()
+
+
+def _was_given(told: Provenance) -> bool:
+    camera = told.settings.get("camera")
+    return isinstance(camera, Mapping) and camera.get("source") == "given"
+
+
+def _recorded(told: Provenance) -> Camera | None:
+    """Give the camera that a user gave when the table was made, where its numbers say it all: no maps, no multiplication."""
+    camera, conditions = told.settings.get("camera"), told.settings.get("conditions")
+    if not _was_given(told) or not isinstance(camera, Mapping) or not isinstance(conditions, Mapping):
+        return None
+    if camera.get("pixel_maps") is not False or conditions.get("excess") != 1.0:
+        return None
+    try:
+        electrons = 1 / float(camera["counts_per_photon"])
+        noise = max(0.0, float(conditions["noise_variance"]) - electrons**2 / 12)  # that of rounding is the camera's own to add
+        numbers = {"offset_counts": camera["offset_counts"], "electrons_per_count": electrons, "read_noise_electrons": noise**0.5}
+        built: Camera = parse(CAMERAS.get("scmos"), {"kind": "scmos", **numbers}, "the camera of the table").build()
+    except (DenselocError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return built
 
 
 def _context(document: Experiment | None) -> int:
