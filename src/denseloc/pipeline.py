@@ -146,13 +146,13 @@ def localize(
         model = find_model(model)
     told: list[str] = []
     if isinstance(psf, (str, Path)):
-        name = Path(psf).name
+        file = Path(psf)
         size = movie.pixel_size_nm if pixel_size_nm is None else pixel_size_nm
-        psf, record = read_psf_for(psf, size, pixel_size_nm)
-        told = [f"note: {name}: {note}" for note in foreign_notes(record)]
+        psf, record = read_psf_for(file, size, pixel_size_nm)
+        told = [f"PSF: {file}", *(f"note: {file.name}: {note}" for note in foreign_notes(record))]
         pixel_size_nm = known_pixel_size(record) if size is None else pixel_size_nm
     ready = _prepare(whole, movie, lambda part: prepare(part, model, pixel_size_nm, camera, method, chosen, psf))
-    ready = replace(ready, lines=[*ready.lines, *told])
+    ready = replace(ready, lines=[*ready.lines[:1], *told, *ready.lines[1:]])
     prepared(ready)
     localizer = ready.model.localizer.to(chosen)
     localizer.conditions, localizer.threshold = ready.conditions, threshold

@@ -29,6 +29,7 @@ from .train import TrainingSettings
 from .units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 
 GENERAL = "general-2d"
+GIVEN, OF_DOCUMENT = "given", "the model's document"  # where a camera comes from
 LEAST_SIDE_PX = 8
 UNEVEN = 1.4  # ratio of bright to dark background from which on it is followed pixel by pixel
 CROWDED = 0.3  # emitters within two widths from which on a low quantile is no background any more
@@ -71,8 +72,11 @@ def prepare(
     psf: PSFSettings | None = None,
     *,
     count: bool = True,
+    source: str = GIVEN,
 ) -> Preparation:
     """Choose and measure what was not given; the model itself says, from a few frames, how many molecules there are (unless ``count`` is off).
+
+    ``source`` says where a ``camera`` comes from.
 
     Raises:
         MovieError: frames too small, no pixel size.
@@ -103,7 +107,7 @@ def prepare(
             f"{what} {chosen.name} sees {planes} focal plane{'s' if planes > 1 else ''}, the movie has {movie.n_planes}; choose one for such a "
             "movie, or say --planes (planes in Python)"
         )
-    source = "given" if camera is not None else "measured" if general else OF_DOCUMENT
+    source = source if camera is not None else "measured" if general else OF_DOCUMENT
     if camera is None and not general:
         camera = experiment.build_camera()
     if camera is not None:
@@ -123,7 +127,7 @@ def prepare(
     seen = survey(movie, chosen.localizer.to(device), camera, conditions, background, size) if count else None
     if seen is not None:
         measured = _with_survey(measured, seen, least)
-    lines = [_chosen(chosen, model is None)]
+    lines = [_chosen(chosen, model is None and (method is None or chosen.experiment.localizer.needs_training))]
     lines += [f"pixel size: {size[0]:g} x {size[1]:g} nm", f"camera: {source}", *measured.lines()]
     if not general and experiment.localizer.needs_training:
         lines.append(
@@ -145,16 +149,19 @@ def prepare(
         background=background,
         measured=measured,
         lines=lines,
-        warnings=judge_conditions(measured, experiment, size, least)
-        if experiment.localizer.needs_training
-        else _judge_density(measured, experiment, least),
+        warnings=([measured.doubt] if measured.doubt and source == GIVEN else [])
+        + (
+            judge_conditions(measured, experiment, size, least)
+            if experiment.localizer.needs_training
+            else _judge_density(measured, experiment, least)
+        ),
     )
 
 
 def _chosen(chosen: Model, by_itself: bool) -> str:
     """Say in one line what localizes, and how another is taken."""
     if not chosen.experiment.localizer.needs_training:
-        return f"method: {chosen.name}"
+        return f"method: {chosen.name}" + (" (chosen; --method multi takes crowds apart)" if by_itself else "")
     return f"model: {chosen.name}" + (" (chosen; --model takes another)" if by_itself else "")
 
 
@@ -238,7 +245,6 @@ def serves_many(experiment: Experiment) -> bool:
     return bool(experiment.camera.kind == "various" and experiment.localizer.is_told)
 
 
-OF_DOCUMENT = "the model's document"  # where the camera of a model for one microscope comes from
 READ_NOISE_ELECTRONS = 1.5  # of an sCMOS camera for which none was given
 
 

@@ -16,8 +16,10 @@ from denseloc.data import Emitters, Grid, Localizations, Provenance
 from denseloc.errors import Interrupted, TableError
 from denseloc.fit.temporal import FAULTS
 from denseloc.formats import read_table
+from denseloc.formats.psf_files import write_psf
 from denseloc.microscope import Microscope
 from denseloc.optics import GaussianSettings
+from denseloc.pipeline import localize
 from denseloc.verbs import refine
 from denseloc.verbs.refinement import HALO, _with_halo
 
@@ -228,3 +230,32 @@ def test_no_photon_counts_twice_in_what_it_says_of_its_precision(
     assert np.quantile(ratio, 0.1) > 0.97
     assert np.quantile(ratio, 0.9) < 1.03 * np.sqrt(FAULTS)  # what fits that overlap are widened by
     assert 0.97 < np.median(again.crlb_x_nm) / np.median(first.crlb_x_nm) < 1.03
+
+
+def test_the_camera_given_for_the_table_is_that_of_its_refinement(
+    scene: tuple[Path, Localizations, Localizations], tmp_path: Path
+) -> None:
+    movie, _, table = scene
+    first = localize(
+        movie, tmp_path / "first.parquet", method="multi", psf=PSF, camera=camera(), pixel_size_nm=PIXEL, frames=(0, 6)
+    )
+    kept = refine(first.table, movie, tmp_path / "kept.parquet", psf=PSF)
+    again = refine(first.table, movie, tmp_path / "again.parquet", psf=PSF, camera=camera())
+    np.testing.assert_allclose(read_table(kept.table).photons, read_table(again.table).photons, rtol=1e-3)
+    assert any("the camera is the one that was given" in line for line in kept.lines)
+    assert "camera: given" in kept.lines
+    noise = [next(line for line in one.lines if "read noise" in line) for one in (kept, again)]
+    assert noise[0] == noise[1]
+    told = table.provenance
+    many = {"source": "given", "pixel_maps": True, "offset_counts": 100.0, "counts_per_photon": 2.0}
+    bare = table.with_provenance(**{**vars(told), "settings": {"camera": many, "conditions": {"excess": 1.0}}})
+    mapped = refine(bare, movie, tmp_path / "mapped.parquet", psf=PSF)
+    assert "camera: measured" in mapped.lines
+    assert any("give it again" in line for line in mapped.lines)
+
+
+def test_notes_of_a_calibration_are_not_told_of_the_movie(scene: tuple[Path, Localizations, Localizations], tmp_path: Path) -> None:
+    write_psf(tmp_path / "psf.h5", PSF, {"program": "denseloc", "notes": ["camera measured from the stack"]}, pixel_size_nm=PIXEL)
+    made = refine(scene[2], scene[0], tmp_path / "t.parquet", psf=tmp_path / "psf.h5", camera=camera())
+    assert made.lines[1] == f"PSF: {tmp_path / 'psf.h5'}"
+    assert not any("from the stack" in line for line in made.lines)

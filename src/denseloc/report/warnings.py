@@ -75,7 +75,8 @@ def _cause(excess: float) -> str:
     if excess < -EXCESS_LIMIT:
         return f"The localizations draw {-excess:.0%} more light than there is: some are false, or photons or gain are wrong."
     return (
-        "The light is about right, so that it lies in other places: a PSF of another shape, an uneven background, or another gain."
+        "There is about as much light as the localizations explain, but it is spread differently: the PSF has another shape (a two-dimensional "
+        "model sees molecules out of focus, or behind a cylindrical lens), the background is uneven, or the gain is wrong."
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ import torch
 
 from .. import __version__
 from ..blocks import ahead, blocks_of, frames_of
-from ..camera import Camera
+from ..camera import CAMERAS, Camera
 from ..data import Frames, Localizations, Movie, Provenance
+from ..description import parse
 from ..errors import DenselocError, OutputError, TableError
 from ..experiment import Experiment
 from ..files import alone, replacing
@@ -38,7 +39,7 @@ from ..localize.multi import reach_for, to_localizations
 from ..machine import choose_device, keep_memory
 from ..optics import PSFSettings
 from ..pipeline import BLOCK_PX, MAX_BLOCK, Progress, Run
-from ..preparation import OF_DOCUMENT, Preparation, prepare, serves_many
+from ..preparation import GIVEN, OF_DOCUMENT, Preparation, prepare, serves_many
 from .refinement_checks import (
     believed,
     check_depths,
@@ -127,7 +128,7 @@ def refine(
         out: table to write (.parquet, .csv, .hdf5); not the table itself.
         psf: a PSF or its file; None takes that of the table's model, or a Gaussian of the measured width where the model serves many microscopes.
         pixel_size_nm: camera pixel in the sample, one number or (y, x); None takes what table or movie say.
-        camera: turns counts into photons; None takes what the table says of its own, or estimates it.
+        camera: turns counts into photons; None takes the one that was given when the table was made or that of its model, or estimates it.
         planes: focal planes of a frame, where they follow one another as images of the file.
         prior: take the positions of the table and their sigmas as known beforehand; without it each frame alone decides.
         share_positions: let the frames in which a molecule is seen share its position.
@@ -161,7 +162,7 @@ def refine(
     measured: PSFSettings | None = None
     if isinstance(psf, (str, Path)):
         measured, record = read_psf_for(psf, size, pixel_size_nm)
-        notes += [f"note: {Path(psf).name}: {line}" for line in foreign_notes(record)]
+        notes += [f"PSF: {psf}", *(f"note: {Path(psf).name}: {line}" for line in foreign_notes(record))]
         size = size if size is not None else known_pixel_size(record)
     elif psf is not None:
         measured = psf
@@ -169,17 +170,22 @@ def refine(
         measured = document.psf
     keep_memory()
     chosen = choose_device(device)
-    own = None if camera is not None else _camera(document)
-    ready = prepare(whole, None, size, camera or own, "multi", chosen, measured, count=False)
-    if own is not None:
-        lines = [f"camera: {OF_DOCUMENT}" if line == "camera: given" else line for line in ready.lines]
-        ready = replace(ready, camera_json={**ready.camera_json, "source": OF_DOCUMENT}, lines=lines)
+    recorded = None if camera is not None else _recorded(told)
+    if recorded is not None:
+        notes.append("note: the camera is the one that was given when the table was made; --camera takes another")
+    elif camera is None and _was_given(told):
+        notes.append(
+            "note: the table was made with a camera that was given, which it does not hold in full; give it again: --camera"
+        )
+    own = None if camera is not None or recorded is not None else _camera(document)
+    source = GIVEN if own is None else OF_DOCUMENT
+    ready = prepare(whole, None, size, camera or recorded or own, "multi", chosen, measured, count=False, source=source)
     localizer = ready.model.localizer
     assert isinstance(localizer, Multi)
     check_origin(rows, whole, ready.pixel_size_nm)
     check_depths(rows, localizer.finds_depth, add)
     notes += notes_before(rows, whole, ready, localizer.finds_depth)
-    ready = replace(ready, lines=[*ready.lines, *notes])
+    ready = replace(ready, lines=[*ready.lines[:1], *notes, *ready.lines[1:]])
     prepared(ready)
     localizer.conditions = ready.conditions
     localizer.settings = localizer.settings.model_copy(update={"significance": ADDED_FROM, "sloped_background": sloped_background})
@@ -265,6 +271,28 @@ def _camera(document: Experiment | None) -> Camera | None:
     if document is None or serves_many(document) or document.camera.kind == "various":
         return None
     return document.build_camera()
+
+
+def _was_given(told: Provenance) -> bool:
+    camera = told.settings.get("camera")
+    return isinstance(camera, Mapping) and camera.get("source") == GIVEN
+
+
+def _recorded(told: Provenance) -> Camera | None:
+    """Give the camera that a user gave when the table was made, where its numbers say it all: no maps, no multiplication."""
+    camera, conditions = told.settings.get("camera"), told.settings.get("conditions")
+    if not _was_given(told) or not isinstance(camera, Mapping) or not isinstance(conditions, Mapping):
+        return None
+    if camera.get("pixel_maps") is not False or conditions.get("excess") != 1.0:
+        return None
+    try:
+        electrons = 1 / float(camera["counts_per_photon"])
+        noise = max(0.0, float(conditions["noise_variance"]) - electrons**2 / 12)  # that of rounding is the camera's own to add
+        numbers = {"offset_counts": camera["offset_counts"], "electrons_per_count": electrons, "read_noise_electrons": noise**0.5}
+        built: Camera = parse(CAMERAS.get("scmos"), {"kind": "scmos", **numbers}, "the camera of the table").build()
+    except (DenselocError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return built
 
 
 def _provenance(told: Provenance, movie: Movie, ready: Preparation, wanted: dict[str, bool]) -> Provenance:
