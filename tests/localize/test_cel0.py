@@ -133,6 +133,14 @@ def test_pairs_are_joined_where_one_emitter_looks_alike() -> None:
     assert len(left(3.0, 0.03).frame) == 4
 
 
+@pytest.mark.parametrize("distance", [2.0, 3.0, 9.0])
+def test_points_far_apart_are_not_joined_however_dim(distance: float) -> None:
+    place = torch.tensor([[5.0, 5.0], [5.0, 5.0 + distance]])
+    spots = Spots(torch.tensor([0, 0]), place, torch.tensor([300.0, 0.1]), torch.full((2,), 0.03)).joined(1.3, 2.0)
+    assert torch.equal(spots.place, place)
+    assert spots.photons.tolist() == pytest.approx([300.0, 0.1])
+
+
 # ------------------------------------------------------------------------------------------------------------------ localizations
 
 

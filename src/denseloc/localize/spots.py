@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 PAIRS = 1 << 20  # that are held at once
+FARTHEST = 1.5  # widths of the PSF between points that may be one emitter
 
 
 def hills(points: Tensor, reach: int) -> tuple[Tensor, Tensor]:
@@ -63,7 +64,7 @@ class Spots:
         With p photons in all, shares f and 1 - f, distance d and height a of a photon over its noise, two Gaussians of width w differ from
         one in their middle by ``p f (1 - f) d^2 / 2`` times the second derivative of the image, of which the part that is no change of
         brightness has the height ``a / (w^2 sqrt 2)``. What stays below ``significance`` does not pay for a second point. The pair that
-        pays least goes first.
+        pays least goes first. All this holds for points within a width or little more; a dim one further away is no part of another, and stays.
         """
         spots = self
         while True:
@@ -93,7 +94,7 @@ class Spots:
                 square = (place[some, None] - place).square().sum(2)
                 shared = p[some, None] * p / (p[some, None] + p)
                 pays = torch.minimum(a[some, None], a) * shared * square / (math.sqrt(8) * width_px**2)
-                pays.diagonal(first).fill_(math.inf)
+                pays.masked_fill_(square > (FARTHEST * width_px) ** 2, math.inf).diagonal(first).fill_(math.inf)
                 here = slice(begin + first, begin + first + len(pays))
                 pay[here], nearest = pays.min(1)
                 partner[here] = torch.where(pay[here].isfinite(), nearest + begin, partner[here])
