@@ -32,7 +32,7 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "units": ("errors",),
     "machine": ("errors",),
     "preparation": ("model_file",),
-    "blocks": ("preparation",),
+    "blocks": ("preparation", "journal"),
     "pipeline": ("model_file", "preparation", "journal", "blocks"),
     "training": ("model_file",),
     "__main__": ("cli",),

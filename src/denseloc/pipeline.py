@@ -11,35 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .blocks import ahead, blocks_of, frames_of
+from .blocks import Progress, work_through
 from .camera import Camera
-from .data import Movie, Provenance
+from .data import Frames, Localizations, Movie, Provenance
 from .errors import CalibrationError, ModelError, MovieError, OutputError
 from .experiment import Experiment
-from .files import alone
 from .formats import check_table, open_movie, table_suffixes, write_table
 from .formats.psf_files import foreign_notes, known_pixel_size, read_psf_for
-from .journal import Journal
+from .journal import Journal, finished
 from .machine import choose_device, keep_memory
 from .model_file import Model, find_model
 from .optics import PSFSettings
 from .preparation import Preparation, prepare
 from .selection import Selection
+from .units import PixelSize
 
-BLOCK_PX = 1 << 22  # pixels of a block of frames: some seconds of work, some tens of MB
-MAX_BLOCK = 512
 MOST_BLOCK = 16384  # frames that a user may ask for
 LEAST_TILE_PX, MOST_TILE_PX = 16, 4096
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How a localization stands: frames done and in all, localizations so far, seconds of this session."""
-
-    frames: int
-    n_frames: int
-    localizations: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -111,7 +99,7 @@ def localize(
         tile_px: largest tile computed at once. Does not change the result.
         block_frames: frames read and kept at once. Does not change the result.
         device: "cpu", "cuda", ...; the best one there is if None.
-        resume: go on with the blocks that an interrupted run has left.
+        resume: go on with the blocks that an interrupted run has left; a table that a run of the same kind has finished is left as it is.
         allow_truncated: use the whole frames of a movie file that breaks off.
         prepared: told, before the first block, what was measured and assumed.
         report: told after each block how it goes.
@@ -123,6 +111,74 @@ def localize(
     """
     started = time.monotonic()
     out = Path(out)
+    _check_asked(out, threshold, tile_px, block_frames)
+    selection = Selection(min_probability, max_sigma_nm, min_photons)
+    whole = opened(movie, planes, allow_truncated).crop(None, roi_px)
+    part = whole.crop(frames)
+    keep_memory()
+    chosen = choose_device(device)
+    given = find_model(model) if isinstance(model, (str, Path)) else model
+    psf, pixel_size_nm, told = psf_for(psf, pixel_size_nm, part.pixel_size_nm)
+    ready = _prepare(whole, part, lambda some: prepare(some, given, pixel_size_nm, camera, method, chosen, psf))
+    ready = replace(ready, lines=[*ready.lines[:1], *told, *ready.lines[1:]])
+    prepared(ready)
+    localizer = ready.model.localizer.to(chosen)
+    localizer.conditions, localizer.threshold = ready.conditions, threshold
+    ready.camera.to(chosen)  # prepare() has made a copy
+    provenance = selection.noted(_provenance(part, whole.frames[1], ready, threshold))
+    check_table(out, provenance)
+
+    def work(frames: Frames, span: tuple[int, int]) -> tuple[Localizations, None]:
+        return selection.keep(localizer(frames, span, tile_px)), None
+
+    with Journal.of(out, provenance, part, resume) as journal:
+        rows = finished(out, provenance) if resume else None
+        if rows is None:
+            work_through(
+                whole,
+                part,
+                ready,
+                chosen,
+                journal,
+                work,
+                context=localizer.context,
+                block_frames=block_frames,
+                report=report,
+                stop=stop,
+            )
+            rows = write_table(out, journal.parts(stop), provenance)
+    return Run(out, rows, part.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance)
+
+
+def opened(movie: Movie | Path | str, planes: int | None, allow_truncated: bool) -> Movie:
+    """Open a movie, if it is a file, and say how many planes follow one another in it."""
+    whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
+    return whole if planes is None else whole.with_planes(planes)
+
+
+def psf_for(
+    psf: PSFSettings | Path | str | None, asked: float | tuple[float, float] | None, known: PixelSize | None
+) -> tuple[PSFSettings | None, float | tuple[float, float] | None, list[str]]:
+    """Read the file of a PSF.
+
+    Args:
+        psf: it, or its file.
+        asked: pixel size that a user has given.
+        known: that of the movie.
+
+    Returns:
+        The PSF; the pixel size asked for, or, where none is known, that of the calibration; what is to be told of the file.
+    """
+    if not isinstance(psf, (str, Path)):
+        return psf, asked, []
+    size = known if asked is None else asked
+    found, record = read_psf_for(psf, size, asked)
+    told = [f"PSF: {psf}", *(f"note: {Path(psf).name}: {note}" for note in foreign_notes(record))]
+    return found, known_pixel_size(record) if size is None else asked, told
+
+
+def _check_asked(out: Path, threshold: float | None, tile_px: int, block_frames: int | None) -> None:
+    """Refuse what cannot be done before anything is read."""
     if out.suffix.lower() not in table_suffixes():
         raise OutputError(
             f"table {out.name}: the suffix '{out.suffix}' names no table format; known: {', '.join(table_suffixes())}"
@@ -135,44 +191,7 @@ def localize(
     ):
         if value is not None and not least <= value <= most:
             raise ModelError(f"{name} {value}; expected {least} to {most}")
-    selection = Selection(min_probability, max_sigma_nm, min_photons)
     check_table(out)
-    whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
-    whole = (whole if planes is None else whole.with_planes(planes)).crop(None, roi_px)
-    movie = whole.crop(frames)
-    keep_memory()
-    chosen = choose_device(device)
-    if isinstance(model, (str, Path)):
-        model = find_model(model)
-    told: list[str] = []
-    if isinstance(psf, (str, Path)):
-        file = Path(psf)
-        size = movie.pixel_size_nm if pixel_size_nm is None else pixel_size_nm
-        psf, record = read_psf_for(file, size, pixel_size_nm)
-        told = [f"PSF: {file}", *(f"note: {file.name}: {note}" for note in foreign_notes(record))]
-        pixel_size_nm = known_pixel_size(record) if size is None else pixel_size_nm
-    ready = _prepare(whole, movie, lambda part: prepare(part, model, pixel_size_nm, camera, method, chosen, psf))
-    ready = replace(ready, lines=[*ready.lines[:1], *told, *ready.lines[1:]])
-    prepared(ready)
-    localizer = ready.model.localizer.to(chosen)
-    localizer.conditions, localizer.threshold = ready.conditions, threshold
-    ready.camera.to(chosen)  # prepare() has made a copy
-    provenance = selection.noted(_provenance(movie, whole.frames[1], ready, threshold))
-    check_table(out, provenance)
-    with alone(out):
-        journal = Journal(out, provenance, movie, resume)
-        with journal.kept():
-            n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, movie.n_planes * movie.field_px[0] * movie.field_px[1])))
-            found = journal.rows()
-            for block in ahead(blocks_of(whole, movie, n, localizer.context, journal.next_frame)):
-                table = selection.keep(localizer(frames_of(block, movie, ready, chosen), (block.start, block.stop), tile_px))
-                journal.add(table, block.start, block.stop)
-                found += len(table)
-                report(Progress(block.stop - movie.frames[0], movie.n_frames, found, time.monotonic() - started))
-                journal.heed(stop(), f"after frame {block.stop - 1} of {movie.frames[1] - 1}")
-            rows = write_table(out, journal.parts(stop), provenance)
-        journal.remove()
-    return Run(out, rows, movie.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance)
 
 
 def _prepare(whole: Movie, part: Movie, prepare: Callable[[Movie], Preparation]) -> Preparation:

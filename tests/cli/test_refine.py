@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from denseloc import pipeline, verbs
 from denseloc.cli.analysis import Watch
 from denseloc.data import Localizations, Provenance
+from denseloc.errors import CalibrationError
 from denseloc.formats import read_table, write_table
 from denseloc.formats.psf_files import write_psf
 from denseloc.optics import GaussianSettings
@@ -299,7 +301,7 @@ def test_localize_and_refine_of_a_part_at_once(
     assert found.frame.min() >= 10
     assert found.frame.max() < 25
     assert found.x_nm.min() > 250
-    assert not (tmp_path / "t.first.parquet").exists()
+    assert not list(tmp_path.glob("*.first.*"))
 
 
 def test_nothing_found_is_an_empty_table_and_no_error(
@@ -310,3 +312,35 @@ def test_nothing_found_is_an_empty_table_and_no_error(
     assert answer.code == 0, answer.err
     assert len(read_table(tmp_path / "t.parquet")) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"t.parquet", "psf.h5"}
+
+
+def test_first_values_are_taken_up_again_only_by_the_run_that_left_them(
+    command: Callable[..., Answer], place: Place, psf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("--method", "single", "--psf", psf, "--pixel-size-nm", PIXEL, "--camera", CAMERA, *BARE, "--refine")
+
+    def run(name: str, *more: object) -> Answer:
+        return command("localize", place.movie, "-o", tmp_path / name, *given, *more)
+
+    def broken(*args: object, **more: object) -> None:
+        raise CalibrationError("no light")
+
+    for name in ("bright", "all"):  # what other settings give when nothing has gone wrong
+        assert run(f"{name}.parquet", *(("--min-photons", 3000) if name == "bright" else ())).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(verbs, "refine", broken)
+        answer = run("t.parquet")
+    assert answer.code == 2
+    assert "t.parquet.first.parquet" in answer.err
+    assert "--resume" in answer.err
+    assert run("t.parquet", "--resume", "--min-photons", 3000).code == 0
+    assert (tmp_path / "t.parquet").read_bytes() == (tmp_path / "bright.parquet").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(verbs, "refine", broken)
+        assert run("t.parquet").code == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "work_through", broken)
+        answer = run("t.parquet", "--resume")  # localizes nothing again
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "t.parquet").read_bytes() == (tmp_path / "all.parquet").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"t.parquet", "all.parquet", "bright.parquet", "psf.h5"}

@@ -21,7 +21,7 @@ from denseloc.microscope import Microscope
 from denseloc.optics import GaussianSettings
 from denseloc.pipeline import localize
 from denseloc.verbs import refine
-from denseloc.verbs.refinement import HALO, _with_halo
+from denseloc.verbs.refinement_work import HALO, with_halo
 
 PIXEL = 100.0
 SHAPE = (40, 44)
@@ -214,7 +214,7 @@ def test_each_block_comes_with_the_frames_that_can_tell_of_it(length: int) -> No
             for start, _ in spans:
                 yield Localizations({name: np.array([start]) for name in ("frame", "x_nm", "y_nm")}), {}
 
-    found = [tuple([int(one.frame[0]) for one, _ in some] for some in (b, [h], a)) for b, h, a in _with_halo(Blocks(), lambda: 0)]  # type: ignore[arg-type]
+    found = [tuple([int(one.frame[0]) for one, _ in some] for some in (b, [h], a)) for b, h, a in with_halo(Blocks(), lambda: 0)]  # type: ignore[arg-type]
     assert [here for _, here, _ in found] == [[start] for start, _ in spans]
     for (before, _, after), (start, stop) in zip(found, spans, strict=True):
         assert before == [a for a, b in spans if a < start and b > start - HALO]

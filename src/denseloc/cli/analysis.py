@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..errors import DenselocError, Interrupted
 from . import options
 from .screen import Rate, Screen, clock
 from .signals import ended, orderly_stop
 from .words import caution, duration, frame_range, note, number, pair, pairs, pixel_size, region, say
 
 if TYPE_CHECKING:
+    from ..blocks import Progress
     from ..data import Localizations
     from ..model_file import Model
-    from ..pipeline import Progress, Run
+    from ..pipeline import Run
     from ..preparation import Preparation
     from ..selection import Selection
     from ..verbs import Refinement
@@ -78,33 +80,32 @@ def localize(
         given |= {"block_frames": block_frames, "device": device, "resume": resume, "allow_truncated": allow_truncated}
         given |= {"pixel_size_nm": pixel_size(pixel_size_nm), "report": watch.report}
         first = first_table(out) if refine else out
-        run: Run | None = None
         made: Refinement | None = None
         with orderly_stop(screen.say, "the present block") as stop:
-            if not (refine and resume and first.exists()):
-                run = pipeline.localize(
-                    movie,
-                    first,
-                    model=_model(model, method),
-                    method=method,
-                    frames=frame_range(frames),
-                    roi_px=region(roi),
-                    threshold=threshold,
-                    min_probability=min_probability,
-                    max_sigma_nm=max_sigma_nm,
-                    min_photons=min_photons,
-                    tile_px=tile_px,
-                    prepared=prepared,
-                    stop=stop,
-                    **given,
-                )
-                if run.localizations == 0 and refine:
-                    run = _empty(run, out)
-            if refine and first.exists() and (run is None or not stop()):
+            run = pipeline.localize(
+                movie,
+                first,
+                model=_model(model, method),
+                method=method,
+                frames=frame_range(frames),
+                roi_px=region(roi),
+                threshold=threshold,
+                min_probability=min_probability,
+                max_sigma_nm=max_sigma_nm,
+                min_photons=min_photons,
+                tile_px=tile_px,
+                prepared=prepared,
+                stop=stop,
+                **given,
+            )
+            if refine and run.localizations == 0:
+                run = _empty(run, out)
+            elif refine:
+                if stop():
+                    raise ended(stop(), f"what was found is in {first.name}; the same command with --resume refines it")
                 made = _refined(first, movie, out, Watch(screen, resume), stop, given)
                 run = made.as_run()
             late = stop()
-    assert run is not None
     if late:
         raise ended(late, f"{run.table} is whole; picture and report were not made (denseloc render and denseloc report do it)")
     finish(run, quiet, not no_picture, not no_report)
@@ -114,7 +115,7 @@ def localize(
 
 def first_table(out: Path) -> Path:
     """Name the table of the first values, which stands beside the refined one until that is whole."""
-    return out.with_name(out.stem + ".first.parquet")
+    return out.with_name(out.name + ".first.parquet")
 
 
 def _empty(run: Run, out: Path) -> Run:
@@ -132,7 +133,12 @@ def _refined(first: Path, movie: Path, out: Path, watch: Watch, stop: Callable[[
 
     watch.screen.say("refining what was found")
     own = {**given, "report": watch.report}
-    made = verbs.refine(first, movie, out, prepared=lambda _: watch.rate.start(), stop=stop, **own)
+    try:
+        made = verbs.refine(first, movie, out, prepared=lambda _: watch.rate.start(), stop=stop, **own)
+    except DenselocError as error:
+        if given["resume"] or isinstance(error, Interrupted) or "\n" in str(error):  # that says already how to go on
+            raise
+        raise type(error)(f"{error}\nwhat was found is kept in {first.name}; the same command with --resume refines it") from error
     first.unlink()
     return made
 
