@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("localize", "calibrate"),
     ("train", "survey"),
     ("experiment",),
-    ("model_file", "report", "journal", "preparation", "blocks", "pipeline", "training", "verbs"),
+    ("model_file", "report", "journal", "suitability", "preparation", "blocks", "pipeline", "training", "verbs"),
     ("cli", "viewer", "napari", "__main__"),
 )
 
@@ -31,12 +31,12 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "documents": ("errors",),
     "units": ("errors",),
     "machine": ("errors",),
-    "preparation": ("model_file",),
+    "preparation": ("model_file", "suitability"),
     "blocks": ("preparation", "journal"),
     "pipeline": ("model_file", "preparation", "journal", "blocks"),
     "training": ("model_file",),
     "__main__": ("cli",),
-    "verbs": ("model_file", "preparation", "journal", "blocks", "pipeline", "training", "report"),
+    "verbs": ("model_file", "suitability", "preparation", "journal", "blocks", "pipeline", "training", "report"),
 }
 """Rooms on one floor that may see each other: on floor 0 everything rests on the errors, on floor 8 model files come first, verbs last."""
 

@@ -158,7 +158,7 @@ class Journal:
         path = self.folder / f"{start:010d}-{stop:010d}-{len(table)}.parquet"
         if beside is not None:
             with replacing(path.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
-                np.savez(file, **beside)  # type: ignore[arg-type]
+                np.savez(file, **beside)  # type: ignore[arg-type]  # mypy takes them for its own option
         write_table(path, table)
 
     def parts(self, stop: Callable[[], int]) -> Iterator[Localizations]:

@@ -17,7 +17,8 @@ from denseloc.formats import open_movie
 from denseloc.localize import InputConditions, Localizer, Scales
 from denseloc.model_file import find_model, load_model
 from denseloc.pipeline import localize
-from denseloc.preparation import judge_conditions, parse_camera, prepare
+from denseloc.preparation import parse_camera, prepare
+from denseloc.suitability import judge_conditions
 from denseloc.survey import survey
 
 from .conftest import DOCUMENT, untrained

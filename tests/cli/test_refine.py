@@ -344,3 +344,11 @@ def test_first_values_are_taken_up_again_only_by_the_run_that_left_them(
     assert answer.code == 0, answer.err
     assert (tmp_path / "t.parquet").read_bytes() == (tmp_path / "all.parquet").read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"t.parquet", "all.parquet", "bright.parquet", "psf.h5"}
+
+
+def test_a_name_that_no_table_has_is_refused_before_anything_is_localized(
+    command: Callable[..., Answer], place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "localize", None)
+    answer = command("localize", place.movie, "-o", tmp_path / "t.xyz", "--pixel-size-nm", PIXEL, "--refine")
+    refused(answer, tmp_path, "unknown table format '.xyz'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import pytest
 import torch
@@ -61,9 +62,9 @@ def begin(at: Tensor, planes: int = 1, frame: Tensor | None = None, level: float
     return JointFits.beginning(frame, at, torch.full((len(at), planes), level))
 
 
-def joint(photons: Tensor, kind: str = "gaussian", noise: Noise | None = None, **more: object) -> Joint:
-    told = {"window_px": 13, "z_range_nm": Z_RANGE_NM, **more}
-    return Joint(psf_of(kind), photons, noise or Noise(), **told)  # type: ignore[arg-type]
+def joint(photons: Tensor, kind: str = "gaussian", noise: Noise | None = None, **more: Any) -> Joint:
+    told: dict[str, Any] = {"window_px": 13, "z_range_nm": Z_RANGE_NM, **more}
+    return Joint(psf_of(kind), photons, noise or Noise(), **told)
 
 
 def shifted(at: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,8 +66,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Localizations
     return movie, truth, Localizations(columns, told)
 
 
-def run(scene: tuple[Path, Localizations, Localizations], out: Path, **options: object) -> Localizations:
-    made = refine(scene[2], scene[0], out, psf=PSF, camera=camera(), **options)  # type: ignore[arg-type]
+def run(scene: tuple[Path, Localizations, Localizations], out: Path, **options: Any) -> Localizations:
+    made = refine(scene[2], scene[0], out, psf=PSF, camera=camera(), **options)
     assert made.rows == len(read_table(made.table))
     return read_table(made.table)
 
@@ -175,10 +176,13 @@ def test_missed_emitters_are_added_and_false_ones_removed(scene: tuple[Path, Loc
     ],
 )
 def test_a_table_of_another_movie_is_refused(
-    scene: tuple[Path, Localizations, Localizations], tmp_path: Path, change: dict[str, object], words: str
+    scene: tuple[Path, Localizations, Localizations],
+    tmp_path: Path,
+    change: dict[str, Callable[[np.ndarray], np.ndarray]],
+    words: str,
 ) -> None:
     movie, _, table = scene
-    other = table.with_columns(**{name: make(table.columns[name]) for name, make in change.items()})  # type: ignore[operator]
+    other = table.with_columns(**{name: make(table.columns[name]) for name, make in change.items()})
     with pytest.raises(TableError, match=words):
         refine(other, movie, tmp_path / "t.parquet", psf=PSF, camera=camera())
     assert not list(tmp_path.iterdir())

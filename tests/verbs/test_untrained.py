@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,9 +37,9 @@ def movie(path: Path, emitters: int) -> Path:
     return path
 
 
-def run(folder: Path, emitters: int, suffix: str = ".parquet", **how: object) -> Run:
+def run(folder: Path, emitters: int, suffix: str = ".parquet", **how: Any) -> Run:
     found = movie(folder / "movie.tif", emitters)
-    return localize(found, folder / f"table{suffix}", method="single", pixel_size_nm=100, camera=read_camera(CAMERA), **how)  # type: ignore[arg-type]
+    return localize(found, folder / f"table{suffix}", method="single", pixel_size_nm=100, camera=read_camera(CAMERA), **how)
 
 
 def test_a_method_without_training_speaks_of_none(tmp_path):

@@ -68,6 +68,7 @@ def localize(
     """
     with Screen("looking at the movie", "localizing", quiet) as screen:
         from .. import pipeline
+        from ..formats import check_table
         from ..preparation import read_camera
 
         watch = Watch(screen, resume)
@@ -79,7 +80,10 @@ def localize(
         given: dict[str, Any] = {"psf": psf, "camera": None if camera is None else read_camera(camera), "planes": planes}
         given |= {"block_frames": block_frames, "device": device, "resume": resume, "allow_truncated": allow_truncated}
         given |= {"pixel_size_nm": pixel_size(pixel_size_nm), "report": watch.report}
-        first = first_table(out) if refine else out
+        first = out
+        if refine:
+            check_table(out)
+            first = first_table(out)
         made: Refinement | None = None
         with orderly_stop(screen.say, "the present block") as stop:
             run = pipeline.localize(

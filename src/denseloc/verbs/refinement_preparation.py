@@ -18,7 +18,8 @@ from ..experiment import Experiment
 from ..localize import Multi
 from ..optics import PSFSettings
 from ..pipeline import psf_for
-from ..preparation import GIVEN, OF_DOCUMENT, Preparation, prepare, serves_many
+from ..preparation import GIVEN, OF_DOCUMENT, Preparation, prepare
+from ..suitability import serves_many
 from .refinement_checks import check_depths, check_origin, notes_before
 from .refinement_work import Wanted
 
