@@ -194,6 +194,47 @@ def inspection(folder: Path = RESULTS) -> str:
     return markdown_table(("what", "result", "seed"), [(row[0], row[1], row[4]) for row in rows])
 
 
+def costs(folder: Path = RESULTS) -> str:
+    """Lay out weights and speed of the methods."""
+    path = folder / "methods.json"
+    if not path.exists():
+        return "Not measured yet."
+    result = json.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        (f"`{kind}`", f"{found['weights'] / 1e6:.2f} million" if found["weights"] else "none", f"{found['frames_per_second']:.3g}")
+        for kind, found in result["results"].items()
+    ]
+    return markdown_table(("method", "weights", "frames per second"), rows) + f"\n\n{result['machine']}, {result['date']}."
+
+
+def claims(folder: Path = RESULTS / "reproduction") -> str:
+    """Lay out the papers' claims, one row each."""
+    rows = []
+    for _, result in experiments(folder):
+        for row in result["claims"]:
+            found = f"{row['number']}" + (f" ({row['why']})" if row["why"] else "")
+            rows.append((row["paper"], row["claim"], row["experiment"], found, f"**{row['holds']}**"))
+    return markdown_table(("paper", "claim", "our experiment", "what we found", "holds here"), rows) if rows else "Nothing yet."
+
+
+def plates(folder: Path = RESULTS / "reproduction") -> str:
+    """Show the figures of each experiment, with date, machine and seed."""
+    parts = []
+    for name, result in experiments(folder):
+        parts.append(f"### {result['title']}\n")
+        parts += [f"![{caption}](img/reproduction/{file}.png)\n\n{caption}\n" for file, caption in result["figures"].items()]
+        parts.append(f"`{name}.py`, {result['date']}, {result['machine']}, seed {result['seed']}.\n")
+    return "\n".join(parts).strip() or "Nothing yet."
+
+
+def experiments(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Read the results of the experiments, in the order in which they are run."""
+    names = re.search(r"EXPERIMENTS = \((.*?)\)", (ROOT / "benchmarks/reproduction/run.py").read_text(encoding="utf-8"), re.DOTALL)
+    order = re.findall(r'"(\w+)"', names[1]) if names else []
+    files = [(name, folder / f"{name}.json") for name in order]
+    return [(name, json.loads(path.read_text(encoding="utf-8"))) for name, path in files if path.exists()]
+
+
 WHOLE: dict[str, Callable[[], str]] = {
     "docs/experiment.md": document_page.page,
     "docs/experiment.schema.json": document_page.schema_text,
@@ -204,6 +245,8 @@ BLOCKS: dict[str, tuple[Callable[[], str], ...]] = {
     "docs/inspect.md": (inspection,),
     "docs/measured.md": (benchmarks,),
     "docs/python.md": (verbs,),
+    "docs/methods.md": (costs,),
+    "docs/reproduction.md": (claims, plates),
     "docs/formats.md": (movies, tables, psf_files, columns, conventions),
 }
 

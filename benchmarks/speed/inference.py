@@ -21,7 +21,7 @@ import torch
 from denseloc.camera import IdealSettings
 from denseloc.data import Emitters, Frames, Grid
 from denseloc.localize import DecodeSettings, InputConditions
-from denseloc.localize.decode import StackedUNets
+from denseloc.localize.decode_networks import StackedUNets
 from denseloc.machine import keep_memory
 from denseloc.microscope import Microscope
 from denseloc.model_file import find_model

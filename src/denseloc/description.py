@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import difflib
+import functools
 import math
 import zlib
 from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from tokenize import TokenError
 from typing import Annotated, Any, Generic, TypeVar, Union
@@ -72,9 +74,17 @@ class Shelf(Generic[SectionType]):
     def get(self, kind: str) -> type[SectionType]:
         """Find a kind by name; the error offers the nearest one."""
         if kind not in self.sections:
+            load_plugins()
+        if kind not in self.sections:
             known = ", ".join(self.sections)
             raise DocumentError(f"unknown {self.noun} '{kind}'{nearest(kind, self.sections)}; known: {known}")
         return self.sections[kind]
+
+    def _chosen(self, kind: str) -> type[SectionType]:
+        try:
+            return self.get(kind)
+        except DocumentError as error:
+            raise ValueError(str(error)) from None
 
     def field(self) -> Any:
         """Give the type of a document field that takes any kind on this shelf, told apart by its ``kind``."""
@@ -87,7 +97,7 @@ class Shelf(Generic[SectionType]):
                 raise ValueError(f"expected a section with a 'kind', found {value!r}")
             if "kind" not in value:
                 raise ValueError(f"'kind' is missing; one of: {', '.join(self.sections)}")
-            section = self.sections.get(str(value["kind"])) or _refuse(self, str(value["kind"]))
+            section = self._chosen(str(value["kind"]))
             return read(value) if section in known else section.model_validate(value)  # a kind that came later, from outside
 
         union: Any = Union[known]  # noqa: UP007 (built at run time)
@@ -96,11 +106,11 @@ class Shelf(Generic[SectionType]):
         return Annotated[union, SerializeAsAny(), WrapValidator(choose)]
 
 
-def _refuse(shelf: Shelf[Any], kind: str) -> Any:
-    try:
-        shelf.get(kind)
-    except DocumentError as error:
-        raise ValueError(str(error)) from None
+@functools.cache
+def load_plugins() -> None:
+    """Import what other installed packages add: the modules that they name as entry points of the group ``denseloc``."""
+    for entry in entry_points(group="denseloc"):
+        entry.load()
 
 
 def parse(section: type[SectionType], values: Mapping[str, Any], source: str) -> SectionType:

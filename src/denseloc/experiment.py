@@ -65,6 +65,16 @@ class Experiment(Section):
             raise ValueError(f"the PSF in focus is {width:.3g} camera pixels wide, expected 0.1 to 30; give its width in nm")
         return self
 
+    @model_validator(mode="after")
+    def _frames_for_context(self) -> Experiment:
+        needed = 2 * self.localizer.context + 1
+        if self.localizer.needs_training and self.training.frames < needed:
+            raise ValueError(
+                f"training.frames {self.training.frames}; a localizer of kind '{self.localizer.kind}' that looks at "
+                f"{self.localizer.context} frame on each side learns from windows of at least {needed}"
+            )
+        return self
+
     @classmethod
     def from_file(cls, path: Path | str) -> Experiment:
         """Read a TOML or JSON document; paths inside it count from its folder.
@@ -163,6 +173,7 @@ class Experiment(Section):
             psf_scale=self.training.psf_scale,
             lone_fraction=self.training.lone_fraction,
             frames=self.training.frames,
+            context=localizer.context,
             reference=None if self.localizer.is_told else localizer.scales.reference.tensor(1),
         )
 

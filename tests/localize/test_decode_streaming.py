@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from denseloc.data import Emitters, Frames
 from denseloc.localize import DecodeSettings, InputConditions, Scales
-from denseloc.localize.decode import BATCH_PX, Decode, HalfResolutionNet, StackedUNets
+from denseloc.localize.decode import BATCH_PX, Decode
+from denseloc.localize.decode_networks import HalfResolutionNet, StackedUNets
 from denseloc.localize.tiles import tiles
 
 SCALES = Scales((100.0, 100.0), 400.0, 1000.0, 1, InputConditions(10.0, 1.0, 2.0, 1.3))

@@ -54,13 +54,13 @@ class Spots(TrainableLocalizer):
         return self.last(torch.relu(self.middle(x)))[:, 0]
 
     def batch_loss(self, batch: Batch) -> Tensor:
-        found = self.image(batch.photons[:, 1:-1].flatten(0, 1))
+        found = self.image(batch.photons.flatten(0, 1))
         wanted, e, (y_nm, x_nm) = torch.zeros_like(found), batch.emitters, self.scales.pixel_size_nm
         wanted[e.frame, (e.y_nm / y_nm).long(), (e.x_nm / x_nm).long()] = 1
         return (found - wanted).square().mean()
 
     def localize_batch(self, batch: Batch) -> Localizations:
-        return self.forward(Frames(batch.photons[:, 1:-1].flatten(0, 1), self.scales.pixel_size_nm))
+        return self.forward(Frames(batch.photons.flatten(0, 1), self.scales.pixel_size_nm))
 
     def hidden_weights(self) -> list[nn.Parameter]:
         return [self.middle.weight]

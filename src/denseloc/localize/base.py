@@ -69,6 +69,11 @@ class LocalizerSettings(Section):
     """Whether it fits a PSF: its section has a key ``psf``, and where that is None it gets the document's."""
 
     @property
+    def context(self) -> int:
+        """Number of neighbouring frames that it looks at on each side; training windows hold them besides the frames that are learned."""
+        return 0
+
+    @property
     def is_told(self) -> bool:
         """Whether it is told the conditions of each movie, so that it serves many; those of its own microscope are built in otherwise."""
         return not self.needs_training
@@ -129,11 +134,14 @@ class Localizer(nn.Module, ABC):
 class Batch:
     """Windows of consecutive frames with the truth of their inner frames, all that a localizer can learn from.
 
+    The inner frames of a window are those which have as many neighbours on each side as the localizer looks at: all but the first c and the
+    last c of t, with c its context.
+
     Args:
-        photons: (b, t, planes, h, w) what the camera says, in photons; t >= 3.
+        photons: (b, t, planes, h, w) what the camera says, in photons; t >= 2 c + 1.
         conditions: (b, 4) background, excess, noise variance, PSF width in px, as a localizer would be told.
-        emitters: those of the inner frames that lie inside the frame; frames count 0 .. b (t - 2) - 1, window by window.
-        background: (b (t - 2), 1, h, w) true background of the inner frames.
+        emitters: those of the inner frames that lie inside the frame; frames count 0 .. b (t - 2 c) - 1, window by window.
+        background: (b (t - 2 c), 1, h, w) true background of the inner frames.
         absent: (b,) windows whose outer frames are to be treated as missing, as at the ends of a movie.
     """
 

@@ -26,11 +26,11 @@ from ..data import Emitters, Frames, Localizations
 from ..units import PixelSize
 from .base import Batch, LocalizerSettings, Scales, TrainableLocalizer
 from .candidates import Candidates, candidates, merge_by_position, suppress_non_maxima, to_localizations
+from .decode_networks import SIZES, HalfResolutionNet, StackedUNets
+from .layers import bfloat16_helps, compressed, noise_of
 from .posterior import PixelPosterior
 from .tiles import tiles
 
-CHANNELS = 10  # logit; x, y, z, log photons; their four standard deviations; background
-DETECTION_BIAS = -6.0  # emitters are rare: start from few detections
 BATCH_PX = 1 << 15  # pixels of a frame batch at inference; small enough to stay in the cache
 
 
@@ -58,6 +58,11 @@ class DecodeSettings(LocalizerSettings):
     )
 
     @property
+    def context(self) -> int:
+        """One frame on each side."""
+        return 1
+
+    @property
     def is_told(self) -> bool:
         """Whether it is told the conditions of each movie, as the document says."""
         return self.conditioned
@@ -65,191 +70,6 @@ class DecodeSettings(LocalizerSettings):
     def build(self, scales: Scales) -> Decode:
         """Make the localizer, untrained."""
         return Decode(self, scales)
-
-
-# ---------------------------------------------------------------------------------------------------------------------- networks
-
-
-class Residual(nn.Module):
-    """``x + conv(relu(conv(relu(x))))``; begins as the identity."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(features, features, 3, padding=1)
-        self.second = nn.Conv2d(features, features, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(_bias(self.second))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Keep the shape (n, features, h, w)."""
-        return x + self.second(functional.relu(self.first(functional.relu(x))))
-
-
-class Upsample(nn.Module):
-    """Twice the size by the chosen way, from ``features`` to ``out`` channels.
-
-    ICNR is a sub-pixel convolution that begins as nearest-neighbour enlargement. Source: Aitken et al., arXiv 1707.02937.
-    """
-
-    def __init__(self, features: int, out: int, how: str) -> None:
-        super().__init__()
-        self.how = how
-        self.mix = nn.Conv2d(features, 4 * out if how == "icnr" else out, 1)
-        if how == "icnr":
-            weight = torch.empty(out, features, 1, 1)
-            nn.init.kaiming_normal_(weight)
-            with torch.no_grad():
-                self.mix.weight.copy_(weight.repeat_interleave(4, dim=0))
-                _bias(self.mix).zero_()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """From (n, features, h, w) to (n, out, 2 h, 2 w)."""
-        if self.how == "icnr":
-            return functional.pixel_shuffle(self.mix(x), 2)
-        if self.how == "nearest":
-            return self.mix(functional.interpolate(x, scale_factor=2, mode="nearest"))
-        return functional.interpolate(self.mix(x), scale_factor=2, mode="bilinear", align_corners=False)
-
-
-class HalfResolutionNet(nn.Module):
-    """A trunk at half resolution: each 2 x 2 pixels become one place with four times the channels, and are parted again at the end.
-
-    Args:
-        planes: focal planes.
-        sizes: features of one frame, of the joined frames, and one level down.
-        upsampling: how the lower level comes back.
-        conditions: number of condition values, 0 for none.
-    """
-
-    stride, halo = 4, 40
-
-    def __init__(self, planes: int, sizes: tuple[int, int, int], upsampling: str, conditions: int) -> None:
-        super().__init__()
-        frame, joined, deep = sizes
-        self.enter = nn.Conv2d(4 * planes, frame, 3, padding=1)
-        self.frame_block = Residual(frame)
-        self.join = nn.Conv2d(3 * frame, joined, 1)
-        self.before = Residual(joined)
-        self.down = nn.Conv2d(joined, deep, 3, stride=2, padding=1)
-        self.deep_blocks = nn.Sequential(Residual(deep), Residual(deep))
-        self.up = Upsample(deep, joined, upsampling)
-        self.after = Residual(joined)
-        self.leave = nn.Conv2d(joined, 4 * CHANNELS, 1)
-        self.frame_film = _film(conditions, frame)
-        self.join_film = _film(conditions, joined)
-        _begin_heads(self.leave, 4)
-
-    def frame_features(self, image: Tensor, conditions: Tensor | None) -> Tensor:
-        """Look at each frame alone: (n, planes, h, w) to (n, frame, h / 2, w / 2)."""
-        x = _modulate(self.enter(functional.pixel_unshuffle(image, 2)), self.frame_film, conditions)
-        return functional.relu(self.frame_block(x))
-
-    def fuse(self, before: Tensor, centre: Tensor, after: Tensor, conditions: Tensor | None) -> Tensor:
-        """Join the features of three frames and give the maps (n, 10, h, w)."""
-        x = self.before(_modulate(self.join(torch.cat((before, centre, after), 1)), self.join_film, conditions))
-        x = self.after(x + self.up(self.deep_blocks(self.down(functional.relu(x)))))
-        with torch.autocast(x.device.type, enabled=False):
-            return functional.pixel_shuffle(self.leave(functional.relu(x).float()), 2)
-
-
-class UNet(nn.Module):
-    """Two levels down and up, two 3 x 3 convolutions a level, strided convolutions down, exponential linear units."""
-
-    def __init__(self, channels: int, features: int, upsampling: str) -> None:
-        super().__init__()
-        f = features
-
-        def pair(inputs: int, outputs: int) -> nn.Sequential:
-            return nn.Sequential(
-                nn.Conv2d(inputs, outputs, 3, padding=1), nn.ELU(), nn.Conv2d(outputs, outputs, 3, padding=1), nn.ELU()
-            )
-
-        self.level_0, self.level_1, self.bottom = pair(channels, f), pair(f, 2 * f), pair(2 * f, 4 * f)
-        self.down_0, self.down_1 = nn.Conv2d(f, f, 2, stride=2), nn.Conv2d(2 * f, 2 * f, 2, stride=2)
-        self.up_1, self.up_0 = Upsample(4 * f, 2 * f, upsampling), Upsample(2 * f, f, upsampling)
-        self.back_1, self.back_0 = pair(4 * f, 2 * f), pair(2 * f, f)
-        self.leave = nn.Conv2d(f, f, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """From (n, channels, h, w) to (n, features, h, w)."""
-        fine = self.level_0(x)
-        middle = self.level_1(self.down_0(fine))
-        coarse = self.bottom(self.down_1(middle))
-        middle = self.back_1(torch.cat((self.up_1(coarse), middle), 1))
-        return functional.elu(self.leave(self.back_0(torch.cat((self.up_0(middle), fine), 1))))
-
-
-class StackedUNets(nn.Module):
-    """The paper's network at full resolution: a U-net for each frame, a second one for three frames joined, a small head per kind of map.
-
-    48 features with nearest up-sampling are the size of the later publication's reference settings: 2.2 million parameters.
-    """
-
-    stride, halo = 4, 80
-
-    def __init__(self, planes: int, features: int, upsampling: str, conditions: int) -> None:
-        super().__init__()
-        self.frame_net = UNet(planes, features, upsampling)
-        self.joint_net = UNet(3 * features, features, upsampling)
-        self.heads = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(features, features, 3, padding=1), nn.ELU(), nn.Conv2d(features, outputs, 1))
-            for outputs in (1, 4, 4, 1)
-        )
-        self.frame_film = _film(conditions, features)
-        self.join_film = _film(conditions, features)
-        for head, start in zip(self.heads, (DETECTION_BIAS, 0.0, 0.0, 0.0), strict=True):
-            nn.init.constant_(head.get_parameter("2.bias"), start)
-
-    def frame_features(self, image: Tensor, conditions: Tensor | None) -> Tensor:
-        """Look at each frame alone: (n, planes, h, w) to (n, features, h, w)."""
-        return _modulate(self.frame_net(image), self.frame_film, conditions)
-
-    def fuse(self, before: Tensor, centre: Tensor, after: Tensor, conditions: Tensor | None) -> Tensor:
-        """Join the features of three frames and give the maps (n, 10, h, w)."""
-        x = _modulate(self.joint_net(torch.cat((before, centre, after), 1)), self.join_film, conditions)
-        return torch.cat([head(x) for head in self.heads], 1).float()
-
-
-def _film(conditions: int, features: int) -> nn.Linear | None:
-    """Make the layer that turns conditions into a factor and a shift per feature; it begins without effect."""
-    if not conditions:
-        return None
-    film = nn.Linear(conditions, 2 * features)
-    nn.init.zeros_(film.weight)
-    nn.init.zeros_(film.bias)
-    return film
-
-
-def _modulate(x: Tensor, film: nn.Linear | None, conditions: Tensor | None) -> Tensor:
-    if film is None or conditions is None:
-        return x
-    factor, shift = film(conditions)[:, :, None, None].to(x.dtype).chunk(2, 1)
-    return x * (1 + factor) + shift
-
-
-def _begin_heads(head: nn.Conv2d, copies: int) -> None:
-    """Begin with rare detections and predictions near zero; ``copies`` channels belong to each map (pixel shuffle)."""
-    nn.init.normal_(head.weight, std=0.01)
-    nn.init.zeros_(_bias(head))
-    with torch.no_grad():
-        _bias(head)[:copies] = DETECTION_BIAS
-
-
-def _bias(layer: nn.Conv2d) -> Tensor:
-    """Give the bias of a convolution that has one."""
-    assert layer.bias is not None
-    return layer.bias
-
-
-def _noise(background: Tensor, excess: Tensor, variance: Tensor) -> Tensor:
-    """Standard deviation of a pixel that holds background only, in photons."""
-    return torch.sqrt(excess * background + variance + 0.1)
-
-
-SIZES = {"tiny": (24, 40, 64), "small": (48, 64, 128), "medium": (64, 128, 192)}
-
-
-# --------------------------------------------------------------------------------------------------------------------- localizer
 
 
 class Decode(TrainableLocalizer):
@@ -282,12 +102,12 @@ class Decode(TrainableLocalizer):
         """
         background, excess, variance, width = conditions.unbind(1)
         level = background[:, None, None, None] if field is None else field
-        noise = _noise(level, excess[:, None, None, None], variance[:, None, None, None])
+        noise = noise_of(level, excess[:, None, None, None], variance[:, None, None, None])
         u = (photons - level) / noise
-        image = (torch.sign(u) * torch.log1p(u.abs())).contiguous(memory_format=torch.channels_last)
+        image = compressed(u).contiguous(memory_format=torch.channels_last)
         if not self.settings.conditioned:
             return image, None
-        typical = _noise(background, excess, variance).log() - 1.5
+        typical = noise_of(background, excess, variance).log() - 1.5
         told = torch.stack((typical, 2 * (excess - 1.5), variance.clamp(min=1e-3).log() / 4, 2 * torch.log(width / 1.3)), 1)
         return image, told
 
@@ -297,7 +117,7 @@ class Decode(TrainableLocalizer):
         level, mean = conditions[:, 0, None, None], maps[:, 1:5]
         if field is not None:  # the network saw the emitters relative to the local noise
             background, excess, variance, _ = conditions[:1].unbind(1)
-            brighter = torch.log(_noise(field, excess, variance) / _noise(background, excess, variance))
+            brighter = torch.log(noise_of(field, excess, variance) / noise_of(background, excess, variance))
             mean, level = torch.cat((mean[:, :3], mean[:, 3:] + brighter), 1), field
         return PixelPosterior(
             logit=maps[:, 0].clamp(-12, 8),
@@ -445,10 +265,3 @@ class Decode(TrainableLocalizer):
 def _dark(like: Tensor, n: int) -> Tensor:
     """Make the features of n frames outside of the movie, laid out as the network gives them."""
     return torch.empty(n, *like.shape[1:], dtype=like.dtype, device=like.device, memory_format=torch.channels_last).zero_()
-
-
-def bfloat16_helps(device: torch.device) -> bool:
-    """Whether 16-bit arithmetic is native on the device."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

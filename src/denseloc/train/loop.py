@@ -28,7 +28,9 @@ class TrainingSettings(Section):
 
     steps: int = Field(8000, ge=1, description="optimizer steps")
     batch_size: int = Field(24, ge=1, le=4096, description="windows in a step")
-    frames: int = Field(4, ge=3, le=16, description="consecutive frames of a window; the inner ones are learned")
+    frames: int = Field(
+        4, ge=1, le=16, description="consecutive frames of a window; those with all neighbours that the localizer wants are learned"
+    )
     patch_px: int = Field(40, ge=16, multiple_of=4, description="width of a simulated frame")
     optimizer: Literal["muon", "adamw"] = Field("muon", description="muon: hidden convolutions by Muon, the rest by AdamW")
     learning_rate: float = Field(1.2e-3, gt=0, description="largest rate of AdamW")

@@ -24,6 +24,7 @@ class Simulator:
         told_error: standard deviation of the relative error of the background and width that the localizer is told.
         lone_fraction: fraction of windows whose neighbours count as missing.
         frames: frames of a window.
+        context: frames at each end of a window that serve as neighbours only.
         reference: (4,) conditions of a localizer that is not told any, or None.
     """
 
@@ -37,11 +38,12 @@ class Simulator:
         told_error: float = 0.05,
         lone_fraction: float = 0.05,
         frames: int = 4,
+        context: int = 1,
         reference: Tensor | None = None,
     ) -> None:
         self.specimen, self.microscope = specimen, microscope
         self.width_px, self.psf_scale, self.told_error = width_px, psf_scale, told_error
-        self.lone_fraction, self.frames, self.reference = lone_fraction, frames, reference
+        self.lone_fraction, self.frames, self.context, self.reference = lone_fraction, frames, context, reference
 
     @torch.no_grad()
     def draw(self, b: int, generator: torch.Generator) -> Batch:
@@ -64,7 +66,7 @@ class Simulator:
             conditions = self.reference.to(conditions).expand(b, -1)
         inner = self._inner(emitters)
         absent = torch.rand(b, generator=generator, device=generator.device) < self.lone_fraction
-        middle = background.unflatten(0, (b, t))[:, 1:-1].flatten(0, 1)
+        middle = background.unflatten(0, (b, t))[:, self.context : t - self.context].flatten(0, 1)
         return Batch(photons.unflatten(0, (b, t)), conditions, inner, middle, absent)
 
     def _origins(self, b: int, generator: torch.Generator) -> Tensor | None:
@@ -90,10 +92,10 @@ class Simulator:
 
     def _inner(self, emitters: Emitters) -> Emitters:
         """Keep the emitters of inner frames whose centres lie inside the frame, and number the inner frames anew."""
-        t = self.frames
+        t, c = self.frames, self.context
         height, width = self.microscope.grid.size_nm
         position = emitters.frame % t
         inside = (emitters.x_nm >= 0) & (emitters.x_nm < width) & (emitters.y_nm >= 0) & (emitters.y_nm < height)
-        kept = emitters.select(inside & (position > 0) & (position < t - 1))
-        frame = kept.frame // t * (t - 2) + kept.frame % t - 1
+        kept = emitters.select(inside & (position >= c) & (position < t - c))
+        frame = kept.frame // t * (t - 2 * c) + kept.frame % t - c
         return Emitters(frame, kept.molecule, kept.x_nm, kept.y_nm, kept.z_nm, kept.photons, kept.channel)
