@@ -7,8 +7,11 @@ from .correction import Correction
 from .decode import Decode, DecodeSettings
 from .multi import Multi, MultiSettings
 from .single import Single, SingleSettings
+from .voxel_wise import VoxelWise, VoxelWiseSettings
 
-LOCALIZERS: Shelf[LocalizerSettings] = Shelf("localizer", DecodeSettings, SingleSettings, MultiSettings, CEL0Settings)
+LOCALIZERS: Shelf[LocalizerSettings] = Shelf(
+    "localizer", DecodeSettings, SingleSettings, MultiSettings, CEL0Settings, VoxelWiseSettings
+)
 
 __all__ = [
     "CEL0",
@@ -27,4 +30,6 @@ __all__ = [
     "Single",
     "SingleSettings",
     "TrainableLocalizer",
+    "VoxelWise",
+    "VoxelWiseSettings",
 ]
