@@ -5,12 +5,13 @@ from .base import Batch, InputConditions, Localizer, LocalizerSettings, Scales, 
 from .cel0 import CEL0, CEL0Settings
 from .correction import Correction
 from .decode import Decode, DecodeSettings
+from .deep_loco import DeepLoco, DeepLocoSettings
 from .multi import Multi, MultiSettings
 from .single import Single, SingleSettings
 from .voxel_wise import VoxelWise, VoxelWiseSettings
 
 LOCALIZERS: Shelf[LocalizerSettings] = Shelf(
-    "localizer", DecodeSettings, SingleSettings, MultiSettings, CEL0Settings, VoxelWiseSettings
+    "localizer", DecodeSettings, SingleSettings, MultiSettings, CEL0Settings, DeepLocoSettings, VoxelWiseSettings
 )
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "Correction",
     "Decode",
     "DecodeSettings",
+    "DeepLoco",
+    "DeepLocoSettings",
     "InputConditions",
     "Localizer",
     "LocalizerSettings",

@@ -57,3 +57,44 @@ def weighted(group: np.ndarray, weight: np.ndarray, place: np.ndarray) -> tuple[
     total = np.bincount(slot, weight, len(founders))
     mean = np.stack([np.bincount(slot, weight * axis, len(founders)) for axis in place.T], 1) / np.maximum(total, 1e-12)[:, None]
     return founders, total, mean
+
+
+def join_lists(number: np.ndarray, probability: np.ndarray, place: np.ndarray, rounds: int) -> np.ndarray:
+    """Join the members of lists that lie within 1 of each other.
+
+    Args:
+        number: (m,) number of the list that each belongs to, rising.
+        probability: (m,).
+        place: (m, axes) in units of the largest distance.
+        rounds: as for `join`.
+
+    Returns:
+        (m,) as `join` gives it.
+    """
+    m = len(number)
+    counts = np.unique(number, return_counts=True)[1]
+    begin = np.repeat(np.cumsum(counts) - counts, counts)
+    neighbours = begin[:, None] + np.arange(counts.max(initial=0))
+    neighbours[neighbours >= (begin + np.repeat(counts, counts))[:, None]] = m
+    neighbours[neighbours == np.arange(m)[:, None]] = m
+    far = np.concatenate((place, np.full((1, place.shape[1]), np.inf)))
+    return join(probability, neighbours, np.square(far[neighbours] - place[:, None]).sum(2) <= 1, rounds)
+
+
+def surest(frame: np.ndarray, window: np.ndarray, probability: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Keep of the finds of one molecule by several windows the surest: (m,) True for those that no near one of another window surpasses.
+
+    Args:
+        frame, window: (m,) where each was found; frames rise.
+        probability: (m,).
+        place: (m, axes) in units of the largest distance at which two finds are one.
+    """
+    keep = np.ones(len(frame), bool)
+    for one in np.unique(frame):
+        here = np.flatnonzero(frame == one)
+        near = np.square(place[here, None] - place[here]).sum(2) <= 1
+        other = window[here, None] != window[here]
+        p, order = probability[here], np.arange(len(here))
+        above = (p > p[:, None]) | ((p == p[:, None]) & (order < order[:, None]))
+        keep[here] = ~(near & other & above).any(1)
+    return keep
