@@ -136,9 +136,9 @@ class DeepLoco(FrameByFrame):
         self.side, self.rows = size[0], size[-1]
         self.net = ListNet(scales.planes, self.axes, size)
 
-    def windows(self, shape_px: tuple[int, int]) -> Windows:
+    def windows(self, shape_px: tuple[int, int], halo_px: int = HALO_PX) -> Windows:
         """Lay the windows over a field of (rows, columns)."""
-        return Windows(shape_px, self.side, HALO_PX)
+        return Windows(shape_px, self.side, halo_px)
 
     def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> Localizations:
         """Localize; see `Localizer.forward`. The windows are the tiles, whatever ``tile_px`` says."""
@@ -146,17 +146,21 @@ class DeepLoco(FrameByFrame):
 
     def output(self, photons: Tensor, conditions: Tensor) -> Tensor:
         """Run the network on all windows: (n, windows, rows, 1 + axes), logits of the weight and of the place from 0 to 1 in the window."""
-        image = compressed(standardised(photons, conditions))
-        cut = self.windows((image.shape[-2], image.shape[-1])).cut(image)
-        n, windows = cut.shape[:2]
+        cut = self.windows((photons.shape[-2], photons.shape[-1])).cut(self.prepare(photons, conditions))
         whole = cut.flatten(0, 1)
-        if not self.training:
-            missing = -len(whole) % WINDOWS_AT_ONCE
-            whole = torch.cat((whole, whole[-1:].expand(missing, -1, -1, -1)))
-        parts = [whole] if self.training else whole.split(WINDOWS_AT_ONCE)
-        flat = torch.cat([self.net(part) for part in parts])[: n * windows]
+        missing = -len(whole) % WINDOWS_AT_ONCE
+        filled = torch.cat((whole, whole[-1:].expand(missing, -1, -1, -1)))
+        flat = torch.cat([self.net(part) for part in filled.split(WINDOWS_AT_ONCE)])[: len(whole)]
+        return self.lists(flat).unflatten(0, cut.shape[:2])
+
+    def prepare(self, photons: Tensor, conditions: Tensor) -> Tensor:
+        """Normalise frames (n, planes, h, w) by background and noise, and compress bright pixels."""
+        return compressed(standardised(photons, conditions))
+
+    def lists(self, flat: Tensor) -> Tensor:
+        """Part what the network gives of n windows, (n, rows (1 + axes)), into rows (n, rows, 1 + axes)."""
         weight, place = flat[:, : self.rows, None], flat[:, self.rows :].unflatten(1, (self.rows, self.axes))
-        return torch.cat((weight, place), 2).unflatten(0, (n, windows))
+        return torch.cat((weight, place), 2)
 
     # -------------------------------------------------------------------------------------------------------------------- learning
 
@@ -166,29 +170,35 @@ class DeepLoco(FrameByFrame):
         y_nm, x_nm = self.scales.pixel_size_nm
         return (self.side * x_nm, self.side * y_nm, 2 * self.scales.z_unit_nm)[: self.axes]
 
-    def loss(self, output: Tensor, emitters: Emitters, shape_px: tuple[int, int]) -> Tensor:
+    def loss(self, lists: Tensor, place: Tensor, real: Tensor) -> Tensor:
         """Give the maximum mean discrepancy for each molecule.
 
         Args:
-            output: (n, windows, rows, 1 + axes) as `output` gives it.
-            emitters: true ones; each counts in all windows in which it lies.
-            shape_px: (rows, columns) of the frames.
+            lists: (n, rows, 1 + axes) logits of the rows of n windows.
+            place: (n, k, axes) true places in the windows, from 0 to 1.
+            real: (n, k) 1 where there is a molecule, 0 where the list is filled up.
         """
-        flat = output.flatten(0, 1)
-        place, real = self._truth(emitters, len(output), shape_px)
-        points = torch.cat((torch.sigmoid(flat[:, :, 1:]), place), 1)
-        weights = torch.cat((torch.sigmoid(flat[:, :, 0]), -real), 1)
+        points = torch.cat((torch.sigmoid(lists[:, :, 1:]), place), 1)
+        weights = torch.cat((torch.sigmoid(lists[:, :, 0]), -real), 1)
         scale = points.new_tensor([*self.extent_nm[:2], DEPTH_SHARE * self.extent_nm[2] if self.axes == 3 else 0.0][: self.axes])
-        distance = discrete_l1(points * scale)
+        scaled = points * scale
+        distance = (scaled[:, :, None] - scaled[:, None]).abs().sum(-1)
         kernel = torch.stack([torch.exp(-distance / s) for s in self.settings.kernels_nm]).sum(0)
         every = torch.einsum("ni,nij,nj->n", weights, kernel, weights)
         return every.sum() / real.sum().clamp(min=1)
 
-    def _truth(self, emitters: Emitters, n: int, shape_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Give the molecules of all windows, filled up to one length: places (n windows, k, axes) from 0 to 1, and 1 where there is one (n windows, k)."""
+    def truth(self, emitters: Emitters, n: int, windows: Windows) -> tuple[Tensor, Tensor]:
+        """Give the true lists of the windows of n frames, filled up to one length; a molecule counts in all windows in which it lies.
+
+        Returns:
+            ``place`` and ``real`` as `loss` takes them.
+        """
         (y_nm, x_nm), unit = self.scales.pixel_size_nm, self.scales.z_unit_nm
-        corners = self.windows(shape_px).corners.to(emitters.x_nm)  # (windows, 2) row, column
-        x, y = (emitters.x_nm[:, None] / x_nm - corners[:, 1]) / self.side, (emitters.y_nm[:, None] / y_nm - corners[:, 0]) / self.side
+        corners = windows.corners.to(emitters.x_nm)
+        x, y = (
+            (emitters.x_nm[:, None] / x_nm - corners[:, 1]) / self.side,
+            (emitters.y_nm[:, None] / y_nm - corners[:, 0]) / self.side,
+        )
         which, window = torch.nonzero((x >= 0) & (x < 1) & (y >= 0) & (y < 1), as_tuple=True)
         place = torch.stack((x[which, window], y[which, window]), 1)
         if self.axes == 3:
@@ -205,9 +215,11 @@ class DeepLoco(FrameByFrame):
         return padded, real
 
     def batch_loss(self, batch: Batch) -> Tensor:
-        """Give the loss of a batch."""
+        """Give the loss of a batch; patches larger than the input are cut into windows without need to overlap."""
         photons, conditions = frames_of(batch)
-        return self.loss(self.output(photons, conditions), batch.emitters, (photons.shape[-2], photons.shape[-1]))
+        windows = self.windows((photons.shape[-2], photons.shape[-1]), halo_px=0)
+        lists = self.lists(self.net(windows.cut(self.prepare(photons, conditions)).flatten(0, 1)))
+        return self.loss(lists, *self.truth(batch.emitters, len(photons), windows))
 
     def hidden_weights(self) -> list[nn.Parameter]:
         """List the weights except those that the frames enter by and those that give the rows."""
@@ -243,7 +255,7 @@ class DeepLoco(FrameByFrame):
         margin = (self.settings.merge_nm / y_nm, self.settings.merge_nm / x_nm)
         at_px = place[:, 1::-1] / (y_nm, x_nm)
         mine = windows.owns(window_of, at_px, margin)
-        doubtful = mine & windows.near_cut(at_px, margin)
+        doubtful = mine & windows.near_cut(at_px, (2 * margin[0], 2 * margin[1]))
         mine[doubtful] = surest(frames[doubtful], window_of[doubtful], surely[doubtful], place[doubtful] * near)
         pixel = np.clip(np.floor(at_px).astype(int), 0, np.array(shape) - 1)[mine]
         return Found(self._table(frames[mine], surely[mine], place[mine], pixel_size_nm), pixel[:, 0], pixel[:, 1])
@@ -256,8 +268,3 @@ class DeepLoco(FrameByFrame):
             sigma_z = 2.5 * NOMINAL_PX * math.sqrt(x_nm * y_nm)
             columns |= {"z_nm": place[:, 2] - self.scales.z_unit_nm, "sigma_z_nm": np.full(len(frame), sigma_z)}
         return Localizations(columns)
-
-
-def discrete_l1(points: Tensor) -> Tensor:
-    """Give the distances (n, k, k) by the sum of the coordinates' differences of points (n, k, axes)."""
-    return (points[:, :, None] - points[:, None]).abs().sum(-1)

@@ -55,12 +55,16 @@ class VoxelWiseSettings(LocalizerSettings):
     slices: int | None = Field(
         None, ge=1, le=64, description="voxels along the depth range; absent: as many as there are focal planes"
     )
-    negatives: float = Field(3.0, gt=0, description="empty voxels that are learned from for each one with a molecule, hardest first")
+    negatives: float = Field(
+        3.0, gt=0, description="empty voxels that are learned from for each one with a molecule, hardest first"
+    )
     suppression: Literal["borders", "none"] = Field(
         "borders", description="near predictions of touching voxels are one molecule, or each voxel by itself as in the paper"
     )
     border_nm: float | None = Field(
-        None, gt=0, description="lateral distance up to which they are near; absent: half of a pixel. In z the same share of a slice"
+        None,
+        gt=0,
+        description="lateral distance up to which they are near; absent: half of a pixel. In z the same share of a slice",
     )
     threshold: float | None = Field(None, gt=0, lt=1, description="least probability of a localization; absent: 0.5")
 
@@ -70,7 +74,10 @@ class VoxelWiseSettings(LocalizerSettings):
 
 
 class PaperNet(nn.Module):
-    """Eight convolutions at full resolution, 5 x 5 twice and then 3 x 3, ReLU and batch normalization between them; for four planes 206 704 parameters."""
+    """Eight convolutions at full resolution, 5 x 5 twice and then 3 x 3, with ReLU and batch normalization between them.
+
+    For four planes and slices it has 206 704 parameters.
+    """
 
     stride, halo = 1, 10
 
