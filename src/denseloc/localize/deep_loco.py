@@ -5,10 +5,11 @@ The loss is the maximum mean discrepancy between the rows and the true molecules
 
     sum over scales s of  w' K_s w  with  w = (weights of the rows, -1 for each molecule),  K_s(a, b) = exp(-|a - b|_1 / s)
 
-Source: Boyd, Jonas, Babcock, Recht, "DeepLoco: fast 3D localization microscopy using neural networks", bioRxiv 267096 (2018); sizes, kernels
-(64, 320, 640 and 1920 nm, depth counted a fifth) and the joining of rows within 100 nm as in the public code. That code has 64 rows for sparse
-movies; the preset "paper" has 256 rows in 64 x 64 pixels, as the method is compared with by Speiser et al. 2019. A molecule weighs 1, as in the
-code, so a weight tells how sure the network is, and photons are not known.
+Source: Boyd, Jonas, Babcock, Recht, "DeepLoco: fast 3D localization microscopy using neural networks", bioRxiv 267096 (2018).
+
+Sizes, kernels (64, 320, 640 and 1920 nm, depth counted a fifth) and the joining of rows within 100 nm are those of its public code. That code has 64
+rows for sparse movies; the preset "paper" has 256 rows for 64 x 64 pixels, the size that Speiser et al. 2019 compare with. As in the code a
+molecule weighs 1, so that a weight tells how sure the network is, and photons are not known.
 
 Ours: weights pass a sigmoid and not a ReLU, as no row stands for more than one molecule and a row at zero would learn no more; rows begin spread
 over the volume and not all in its middle; joining goes from the surest row on and not along chains of near rows. Rows share a molecule where the
@@ -21,7 +22,7 @@ filled up with background.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ from .joining import join_lists, surest, weighted
 from .layers import compressed, standardised
 from .windows import Windows
 
-SIZES = {"tiny": (16, 6, 2, 96, 24), "small": (32, 10, 2, 512, 64), "paper": (64, 16, 4, 1024, 256)}
+SIZES = {"tiny": (16, 6, 2, 96, 24), "small": (32, 8, 2, 256, 64), "paper": (64, 16, 4, 1024, 256)}
 """Side of the input in px, features at full resolution, last reduction, features of the dense layers, rows."""
 HALO_PX = 5  # rows nearer than this to the end of a window are left to its neighbour, at least
 WINDOWS_AT_ONCE = 16  # always as many, so that rounding does not depend on how frames are batched
@@ -56,7 +57,7 @@ class DeepLocoSettings(LocalizerSettings):
     preset: Literal["tiny", "small", "paper"] = Field(
         "small", description="size: two CPU cores in under an hour ... the paper's", examples=["tiny"]
     )
-    kernels_nm: tuple[float, ...] = Field(
+    kernels_nm: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (64.0, 320.0, 640.0, 1920.0), min_length=1, description="scales of the kernels that compare lists of molecules"
     )
     merge_nm: float = Field(100.0, gt=0, description="rows nearer than this, with a fifth of z, are one molecule")

@@ -93,7 +93,9 @@ class PaperNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """From (n, planes, h, w) to (n, outputs, h, w)."""
-        return self.leave(self.trunk(image))
+        x = self.trunk(image)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.leave(x.float())
 
 
 class SmallNet(nn.Module):
