@@ -171,6 +171,7 @@ class Experiment(Section):
             self.build_microscope((side, side)).to(device),
             width_px=self.width_px(),
             psf_scale=self.training.psf_scale,
+            plane_shift_nm=self.training.plane_shift_nm,
             lone_fraction=self.training.lone_fraction,
             frames=self.training.frames,
             context=localizer.context,

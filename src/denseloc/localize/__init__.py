@@ -5,10 +5,14 @@ from .base import Batch, InputConditions, Localizer, LocalizerSettings, Scales, 
 from .cel0 import CEL0, CEL0Settings
 from .correction import Correction
 from .decode import Decode, DecodeSettings
+from .deep_loco import DeepLoco, DeepLocoSettings
 from .multi import Multi, MultiSettings
 from .single import Single, SingleSettings
+from .voxel_wise import VoxelWise, VoxelWiseSettings
 
-LOCALIZERS: Shelf[LocalizerSettings] = Shelf("localizer", DecodeSettings, SingleSettings, MultiSettings, CEL0Settings)
+LOCALIZERS: Shelf[LocalizerSettings] = Shelf(
+    "localizer", DecodeSettings, SingleSettings, MultiSettings, CEL0Settings, DeepLocoSettings, VoxelWiseSettings
+)
 
 __all__ = [
     "CEL0",
@@ -18,6 +22,8 @@ __all__ = [
     "Correction",
     "Decode",
     "DecodeSettings",
+    "DeepLoco",
+    "DeepLocoSettings",
     "InputConditions",
     "Localizer",
     "LocalizerSettings",
@@ -27,4 +33,6 @@ __all__ = [
     "Single",
     "SingleSettings",
     "TrainableLocalizer",
+    "VoxelWise",
+    "VoxelWiseSettings",
 ]
