@@ -6,12 +6,22 @@ from .cel0 import CEL0, CEL0Settings
 from .correction import Correction
 from .decode import Decode, DecodeSettings
 from .deep_loco import DeepLoco, DeepLocoSettings
+from .deep_storm import DeepStorm, DeepStormSettings
+from .deep_storm_3d import DeepStorm3D, DeepStorm3DSettings
 from .multi import Multi, MultiSettings
 from .single import Single, SingleSettings
 from .voxel_wise import VoxelWise, VoxelWiseSettings
 
 LOCALIZERS: Shelf[LocalizerSettings] = Shelf(
-    "localizer", DecodeSettings, SingleSettings, MultiSettings, CEL0Settings, DeepLocoSettings, VoxelWiseSettings
+    "localizer",
+    DecodeSettings,
+    SingleSettings,
+    MultiSettings,
+    CEL0Settings,
+    DeepStormSettings,
+    DeepStorm3DSettings,
+    DeepLocoSettings,
+    VoxelWiseSettings,
 )
 
 __all__ = [
@@ -24,6 +34,10 @@ __all__ = [
     "DecodeSettings",
     "DeepLoco",
     "DeepLocoSettings",
+    "DeepStorm",
+    "DeepStorm3D",
+    "DeepStorm3DSettings",
+    "DeepStormSettings",
     "InputConditions",
     "Localizer",
     "LocalizerSettings",
