@@ -13,16 +13,18 @@ from typing import Any
 from . import __version__
 from .blocks import ahead, blocks_of, frames_of
 from .camera import Camera
-from .data import Movie, Provenance
+from .data import Block, Frames, Localizations, Movie, Provenance
 from .errors import CalibrationError, ModelError, MovieError, OutputError
 from .experiment import Experiment
 from .files import alone
 from .formats import check_table, open_movie, table_suffixes, write_table
 from .formats.psf_files import foreign_notes, known_pixel_size, read_psf_for
 from .journal import Journal
-from .machine import choose_device, keep_memory
+from .localize import Localizer
+from .machine import choose_device, free_bytes, keep_memory
 from .model_file import Model, find_model
 from .optics import PSFSettings
+from .picture_sum import PictureSum, check_image
 from .preparation import Preparation, prepare
 from .selection import Selection
 
@@ -54,6 +56,7 @@ class Run:
         assumed: what was measured or assumed of the movie, in plain words.
         warnings: what the user should know before trusting the table.
         provenance: what the table says of itself, where its format has a place for it.
+        image: the picture that the method itself gave, where it was asked for.
     """
 
     table: Path
@@ -63,12 +66,14 @@ class Run:
     assumed: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     provenance: Provenance = field(default_factory=Provenance)
+    image: Path | None = None
 
 
 def localize(
     movie: Movie | Path | str,
     out: Path | str,
     *,
+    image: Path | str | None = None,
     model: Model | Path | str | None = None,
     method: str | None = None,
     psf: PSFSettings | Path | str | None = None,
@@ -95,6 +100,7 @@ def localize(
     Args:
         movie: a movie or its file or folder.
         out: table to write; the suffix chooses the format (.parquet, .csv, .hdf5).
+        image: TIFF to write besides, the sum of the method's own images; for methods that give one (deep_storm, deep_storm_3d).
         model: a model, its file or the name of a shipped one; None takes the shipped one that suits the movie.
         method: name of a localization method, where no model is given; None for the model that suits ordinary 2D movies.
         psf: a PSF or its file, for a method that needs no training; "single" if ``method`` is None.
@@ -151,6 +157,8 @@ def localize(
         psf, record = read_psf_for(psf, size, pixel_size_nm)
         told = [f"note: {name}: {note}" for note in foreign_notes(record)]
         pixel_size_nm = known_pixel_size(record) if size is None else pixel_size_nm
+    if isinstance(model, Model):
+        model.localizer.check_fits(free_bytes(chosen), 1, movie.shape_px, training=False)
     ready = _prepare(whole, movie, lambda part: prepare(part, model, pixel_size_nm, camera, method, chosen, psf))
     ready = replace(ready, lines=[*ready.lines, *told])
     prepared(ready)
@@ -158,21 +166,40 @@ def localize(
     localizer.conditions, localizer.threshold = ready.conditions, threshold
     ready.camera.to(chosen)  # prepare() has made a copy
     provenance = selection.noted(_provenance(movie, whole.frames[1], ready, threshold))
+    if image is not None:
+        image = Path(image)
+        check_image(image, movie, localizer, ready.model.experiment.localizer.kind)
+        provenance = replace(provenance, settings={**provenance.settings, "image": image.name})
     check_table(out, provenance)
     with alone(out):
         journal = Journal(out, provenance, movie, resume)
         with journal.kept():
             n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, movie.n_planes * movie.field_px[0] * movie.field_px[1])))
+            pictures = None if image is None else PictureSum(journal, movie, localizer.picture_px)
             found = journal.rows()
             for block in ahead(blocks_of(whole, movie, n, localizer.context, journal.next_frame)):
-                table = selection.keep(localizer(frames_of(block, movie, ready, chosen), (block.start, block.stop), tile_px))
+                table = _localized(localizer, frames_of(block, movie, ready, chosen), block, tile_px, pictures)
+                table = selection.keep(table)
                 journal.add(table, block.start, block.stop)
+                if pictures is not None:
+                    pictures.settle(block.stop)
                 found += len(table)
                 report(Progress(block.stop - movie.frames[0], movie.n_frames, found, time.monotonic() - started))
                 journal.heed(stop(), f"after frame {block.stop - 1} of {movie.frames[1] - 1}")
             rows = write_table(out, journal.parts(stop), provenance)
+            if pictures is not None and image is not None:
+                pictures.write(image, movie, ready.pixel_size_nm)
         journal.remove()
-    return Run(out, rows, movie.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance)
+    return Run(out, rows, movie.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance, image)
+
+
+def _localized(localizer: Localizer, frames: Frames, block: Block, tile_px: int, pictures: PictureSum | None) -> Localizations:
+    """Localize the frames of a block that are wanted, and add its picture to the sum if there is one."""
+    if pictures is None:
+        return localizer(frames, (block.start, block.stop), tile_px)
+    table, picture = localizer.with_picture(frames, (block.start, block.stop), tile_px)
+    pictures.add(picture.cpu().numpy(), block.stop)
+    return table
 
 
 def _prepare(whole: Movie, part: Movie, prepare: Callable[[Movie], Preparation]) -> Preparation:

@@ -54,6 +54,11 @@ class DeepStorm3DSettings(LocalizerSettings):
             raise ValueError("must run from low to high")
         return value
 
+    @property
+    def depths_nm(self) -> tuple[float, float] | None:
+        """Those of the voxel grid, where the document gives them."""
+        return self.z_range_nm
+
     def grid(self, z_unit_nm: float) -> VoxelGrid:
         """Give the voxels for emitters up to this far from z = 0; one plane where there is no depth."""
         if not z_unit_nm:
