@@ -31,7 +31,7 @@ from .peaks import VoxelGrid
 FINER = 4
 LATERAL_NM, AXIAL_NM = 110.0, 200.0  # within which there is one localization
 SIZES = {"tiny": (32, 16, (1, 2)), "small": (96, 48, (1, 2, 4, 6, 2, 1))}
-PLANES = {"tiny": 5, "small": 41, "paper": 121}
+PLANES = {"tiny": 5, "small": 25, "paper": 121}
 
 
 class DeepStorm3DSettings(LocalizerSettings):
@@ -39,7 +39,7 @@ class DeepStorm3DSettings(LocalizerSettings):
 
     kind: Literal["deep_storm_3d"] = "deep_storm_3d"
     preset: Literal["tiny", "small", "paper"] = Field("small", description="size: seconds, two CPU cores in under an hour, the paper's", examples=["tiny"])
-    depths: int | None = Field(None, ge=3, le=1024, description="planes of the voxel grid; absent: 5 (tiny), 41 (small), 121 (paper)")
+    depths: int | None = Field(None, ge=3, le=1024, description="planes of the voxel grid; absent: 5 (tiny), 25 (small), 121 (paper)")
     z_range_nm: Range | None = Field(
         None, description="lowest and highest depth of the voxel grid; absent: as far below 0 as above it, over the specimen's depths"
     )
