@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("localize", "calibrate"),
     ("train", "survey"),
     ("experiment",),
-    ("model_file", "report", "journal", "suitability", "preparation", "blocks", "pipeline", "training", "verbs"),
+    ("model_file", "report", "journal", "picture_sum", "suitability", "preparation", "blocks", "pipeline", "training", "verbs"),
     ("cli", "viewer", "napari", "__main__"),
 )
 
@@ -32,8 +32,9 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "units": ("errors",),
     "machine": ("errors",),
     "preparation": ("model_file", "suitability"),
+    "picture_sum": ("journal",),
     "blocks": ("preparation", "journal"),
-    "pipeline": ("model_file", "preparation", "journal", "blocks"),
+    "pipeline": ("model_file", "preparation", "journal", "picture_sum", "blocks"),
     "training": ("model_file",),
     "__main__": ("cli",),
     "verbs": ("model_file", "suitability", "preparation", "journal", "blocks", "pipeline", "training", "report"),

@@ -100,6 +100,7 @@ class Journal:
             except OutputError:
                 self.remove()
                 raise
+        self.first_frame = movie.frames[0]
         self.next_frame = self._keep_whole(*movie.frames)
 
     def _keep_whole(self, first: int, last: int) -> int:
@@ -113,6 +114,12 @@ class Journal:
                 break
             first = stop
         return first
+
+    def begin_anew(self) -> None:
+        """Forget all finished blocks."""
+        for path in self._files():
+            path.unlink()
+        self.next_frame = self.first_frame
 
     @classmethod
     @contextmanager

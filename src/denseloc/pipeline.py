@@ -19,9 +19,10 @@ from .experiment import Experiment
 from .formats import check_table, open_movie, table_suffixes, write_table
 from .formats.psf_files import foreign_notes, known_pixel_size, read_psf_for
 from .journal import Journal, finished
-from .machine import choose_device, keep_memory
+from .machine import choose_device, free_bytes, keep_memory
 from .model_file import Model, find_model
 from .optics import PSFSettings
+from .picture_sum import PictureSum, check_image
 from .preparation import Preparation, prepare
 from .selection import Selection
 from .units import PixelSize
@@ -42,6 +43,7 @@ class Run:
         assumed: what was measured or assumed of the movie, in plain words.
         warnings: what the user should know before trusting the table.
         provenance: what the table says of itself, where its format has a place for it.
+        image: the picture that the method itself gave, where it was asked for.
     """
 
     table: Path
@@ -51,12 +53,14 @@ class Run:
     assumed: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     provenance: Provenance = field(default_factory=Provenance)
+    image: Path | None = None
 
 
 def localize(
     movie: Movie | Path | str,
     out: Path | str,
     *,
+    image: Path | str | None = None,
     model: Model | Path | str | None = None,
     method: str | None = None,
     psf: PSFSettings | Path | str | None = None,
@@ -83,6 +87,7 @@ def localize(
     Args:
         movie: a movie or its file or folder.
         out: table to write; the suffix chooses the format (.parquet, .csv, .hdf5).
+        image: TIFF to write besides, the sum of the method's own images; for methods that give one (deep_storm, deep_storm_3d).
         model: a model, its file or the name of a shipped one; None takes the shipped one that suits the movie.
         method: name of a localization method, where no model is given; None for the model that suits ordinary 2D movies.
         psf: a PSF or its file, for a method that needs no training; "single" if ``method`` is None.
@@ -119,6 +124,8 @@ def localize(
     chosen = choose_device(device)
     given = find_model(model) if isinstance(model, (str, Path)) else model
     psf, pixel_size_nm, told = psf_for(psf, pixel_size_nm, part.pixel_size_nm)
+    if given is not None:
+        given.localizer.check_fits(free_bytes(chosen), 1, part.shape_px, training=False)
     ready = _prepare(whole, part, lambda some: prepare(some, given, pixel_size_nm, camera, method, chosen, psf))
     ready = replace(ready, lines=[*ready.lines[:1], *told, *ready.lines[1:]])
     prepared(ready)
@@ -126,14 +133,23 @@ def localize(
     localizer.conditions, localizer.threshold = ready.conditions, threshold
     ready.camera.to(chosen)  # prepare() has made a copy
     provenance = selection.noted(_provenance(part, whole.frames[1], ready, threshold))
+    if image is not None:
+        image = Path(image)
+        check_image(image, part, localizer, ready.model.experiment.localizer.kind)
+        provenance = replace(provenance, settings={**provenance.settings, "image": image.name})
     check_table(out, provenance)
-
-    def work(frames: Frames, span: tuple[int, int]) -> tuple[Localizations, None]:
-        return selection.keep(localizer(frames, span, tile_px)), None
-
     with Journal.of(out, provenance, part, resume) as journal:
-        rows = finished(out, provenance) if resume else None
+        rows = finished(out, provenance) if resume and (image is None or image.exists()) else None
         if rows is None:
+            pictures = None if image is None else PictureSum(journal, part, localizer.picture_px)
+
+            def work(frames: Frames, span: tuple[int, int]) -> tuple[Localizations, None]:
+                if pictures is None:
+                    return selection.keep(localizer(frames, span, tile_px)), None
+                table, picture = localizer.with_picture(frames, span, tile_px)
+                pictures.add(picture.cpu().numpy(), span)
+                return selection.keep(table), None
+
             work_through(
                 whole,
                 part,
@@ -147,7 +163,9 @@ def localize(
                 stop=stop,
             )
             rows = write_table(out, journal.parts(stop), provenance)
-    return Run(out, rows, part.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance)
+            if pictures is not None and image is not None:
+                pictures.write(image, part, ready.pixel_size_nm)
+    return Run(out, rows, part.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance, image)
 
 
 def opened(movie: Movie | Path | str, planes: int | None, allow_truncated: bool) -> Movie:

@@ -33,6 +33,7 @@ LOCALIZE_EXAMPLES = (
     "denseloc localize movie.tif -o table.parquet --method single --psf psf.h5",
     "denseloc localize movie.tif -o table.parquet --model mine.safetensors --refine",
     "denseloc localize movie.tif -o table.parquet --min-probability 0.7 --max-sigma-nm 30",
+    "denseloc localize movie.tif -o table.parquet --model deep.safetensors --image sum.tif",
     "denseloc localize movie.tif -o table.parquet --resume",
 )
 
@@ -40,6 +41,7 @@ LOCALIZE_EXAMPLES = (
 def localize(
     movie: options.Movie,
     out: options.TableOut,
+    image: options.Image = None,
     model: options.Model = None,
     method: options.Method = None,
     psf: options.Psf = None,
@@ -89,6 +91,7 @@ def localize(
             run = pipeline.localize(
                 movie,
                 first,
+                image=image,
                 model=_model(model, method),
                 method=method,
                 frames=frame_range(frames),
@@ -248,9 +251,10 @@ def finish(run: Run, quiet: bool, picture: bool, page: bool) -> None:
     from ..formats import read_table
 
     image = None
-    lines = [
+    lines = [] if run.image is None else [f"image    {run.image}"]
+    lines.append(
         f"table    {run.table}   {number(run.localizations)} localizations in {number(run.frames)} frames, {duration(run.seconds)}"
-    ]
+    )
     size, shape = run.provenance.pixel_size_nm, run.provenance.shape_px
     assert size is not None
     assert shape is not None
@@ -279,12 +283,13 @@ RENDER_EXAMPLES = (
     "denseloc render table.parquet -o picture.png",
     "denseloc render table.csv -o values.tif --pixel-size-nm 5 --mode histogram",
     "denseloc render table.parquet -o depth.png --colour z --z-range=-400,400",
+    "denseloc render sum.tif -o sum.png --colormap inferno",
     "denseloc render table.parquet -o sure.png --min-probability 0.9 --max-sigma-nm 20 --min-photons 500",
 )
 
 
 def render(
-    table: options.Table,
+    table: options.Drawn,
     out: options.PictureOut,
     pixel_size_nm: options.PicturePixel = None,
     mode: options.Mode = "gaussian",
@@ -298,7 +303,7 @@ def render(
     max_sigma_nm: options.MaxSigmaNm = None,
     min_photons: options.MinPhotons = None,
 ) -> None:
-    """Draw a table as a super-resolved picture."""
+    """Draw a table, or an image that a method gave itself, as a super-resolved picture."""
     for option, value, known in (("--mode", mode, ("gaussian", "histogram")), ("--colour", colour, ("z", "none", None))):
         if value not in known:
             expected = " or ".join(word for word in known if word)

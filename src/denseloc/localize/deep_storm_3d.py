@@ -31,21 +31,24 @@ from .peaks import VoxelGrid
 FINER = 4
 LATERAL_NM, AXIAL_NM = 110.0, 200.0  # within which there is one localization
 SIZES = {"tiny": (32, 16, (1, 2)), "small": (96, 48, (1, 2, 4, 6, 2, 1))}
-PLANES = {"tiny": 5, "small": 41, "paper": 121}
+PLANES = {"tiny": 5, "small": 25, "paper": 121}
 
 
 class DeepStorm3DSettings(LocalizerSettings):
     """``[localizer] kind = "deep_storm_3d"``."""
 
     kind: Literal["deep_storm_3d"] = "deep_storm_3d"
-    preset: Literal["tiny", "small", "paper"] = Field("small", description="size: seconds, two CPU cores in under an hour, the paper's", examples=["tiny"])
-    depths: int | None = Field(None, ge=3, le=1024, description="planes of the voxel grid; absent: 5 (tiny), 41 (small), 121 (paper)")
+    preset: Literal["tiny", "small", "paper"] = Field(
+        "small", description="size: seconds, two CPU cores in under an hour, the paper's", examples=["tiny"]
+    )
+    depths: int | None = Field(
+        None, ge=3, le=1024, description="planes of the voxel grid; absent: 5 (tiny), 25 (small), 121 (paper)"
+    )
     z_range_nm: Range | None = Field(
-        None, description="lowest and highest depth of the voxel grid; absent: as far below 0 as above it, over the specimen's depths"
+        None,
+        description="lowest and highest depth of the voxel grid; absent: as far below 0 as above it, over the specimen's depths",
     )
-    threshold: float | None = Field(
-        None, gt=0, lt=1, description="least probability of a localization; absent: that of the method"
-    )
+    threshold: float | None = Field(None, gt=0, lt=1, description="least probability of a localization; absent: that of the method")
 
     @field_validator("z_range_nm")
     @classmethod
@@ -53,6 +56,11 @@ class DeepStorm3DSettings(LocalizerSettings):
         if value is not None and not value[0] < value[1]:
             raise ValueError("must run from low to high")
         return value
+
+    @property
+    def depths_nm(self) -> tuple[float, float] | None:
+        """Those of the voxel grid, where the document gives them."""
+        return self.z_range_nm
 
     def grid(self, z_unit_nm: float) -> VoxelGrid:
         """Give the voxels for emitters up to this far from z = 0; one plane where there is no depth."""

@@ -25,11 +25,13 @@ class QuickNet(nn.Module):
         depths: planes of the grid.
     """
 
-    full = 20.0  # what the last layer says of an emitter that lies in one voxel; emitters are spread over tens of them while it learns
+    full = (
+        20.0  # what the last layer says of an emitter that lies in one voxel; emitters are spread over tens of them while it learns
+    )
 
     def __init__(self, planes: int, features: int, late: int, dilations: tuple[int, ...], finer: int, depths: int) -> None:
         super().__init__()
-        self.finer = finer
+        self.finer, self.features = finer, features
         self.enter = nn.Conv2d(4 * planes, features, 3, padding=1)
         self.blocks = nn.Sequential(*(Residual(features, dilation) for dilation in dilations))
         self.up = Upsample(features, late, "icnr")
@@ -39,6 +41,11 @@ class QuickNet(nn.Module):
         nn.init.zeros_(bias_of(self.leave))
         self.stride = 2
         self.halo = 2 * (1 + sum(dilation + 1 for dilation in dilations)) + 3
+
+    def bytes_per_px(self, depths: int, training: bool) -> float:
+        """Estimate the memory for a camera pixel with a grid of so many planes."""
+        grid, trunk = (40, 24) if training else (22, 8)
+        return float(grid * self.finer**2 * depths + trunk * self.features)
 
     def forward(self, image: Tensor) -> Tensor:
         """From (n, planes, h, w) to emitters per voxel (n, depths, h finer, w finer)."""
@@ -71,6 +78,10 @@ class EncoderDecoder(nn.Module):
         nn.init.orthogonal_(self.leave.weight)
         self.stride = 8 // math.gcd(8, finer)  # the enlarged frame must be halved three times
         self.halo = math.ceil(32 / finer)
+
+    def bytes_per_px(self, depths: int, training: bool) -> float:
+        """Estimate the memory for a camera pixel; there is one plane."""
+        return float((1250 if training else 420) * self.finer**2)
 
     def forward(self, image: Tensor) -> Tensor:
         """From (n, planes, h, w) to emitters per fine pixel (n, 1, h finer, w finer)."""
@@ -114,6 +125,7 @@ class DilatedNet(nn.Module):
 
     def __init__(self, planes: int, features: int, depths: int) -> None:
         super().__init__()
+        self.features = features
         self.norm = nn.BatchNorm2d(planes)
         inputs = (planes, *(features + planes for _ in self.dilations[1:]))
         self.trunk = nn.ModuleList(_Leaky(i, features, d) for i, d in zip(inputs, self.dilations, strict=True))
@@ -121,6 +133,11 @@ class DilatedNet(nn.Module):
         self.fine = nn.ModuleList((_Leaky(features, depths), _Leaky(depths, depths), _Leaky(depths, depths)))
         self.leave = nn.Conv2d(depths, depths, 1)
         self.stride, self.halo = 1, sum(self.dilations) + 3
+
+    def bytes_per_px(self, depths: int, training: bool) -> float:
+        """Estimate the memory for a camera pixel with a grid of so many planes."""
+        grid, trunk = (70, 230) if training else (22, 200)
+        return float(grid * self.finer**2 * depths + trunk * self.features)
 
     def forward(self, image: Tensor) -> Tensor:
         """From (n, planes, h, w) to emitters per voxel (n, depths, 4 h, 4 w), between 0 and 1."""

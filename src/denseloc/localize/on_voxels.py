@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -9,12 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Emitters
+from ..errors import ModelError, TrainingError
 from ..units import PixelSize
 from .base import Batch, Scales
 from .frame_by_frame import Found, FrameByFrame, frames_of
 from .layers import bfloat16_helps, compressed, standardised
 from .peaks import VoxelGrid, find_peaks, lone_energy, lone_height, smoothed
 
+TILE_VOXELS = 1 << 26  # of a tile: a quarter of a GB for each copy of its grid
+LEAST_TILE_PX, LEAST_PLANES = 32, 3
+ROOM = 0.8  # of the free memory that may be used
 FAINT = 0.02  # of the height of a sure emitter; lower voxels are not looked at
 
 
@@ -22,7 +27,8 @@ class OnVoxels(FrameByFrame):
     """A network from frames to the expected number of emitters in each voxel of a finer grid.
 
     Args:
-        net: from (n, planes, h, w) to emitters per voxel (n, depths, h finer, w finer), with ``stride`` and ``halo`` in camera pixels, and a last layer ``leave``.
+        net: from (n, planes, h, w) to emitters per voxel (n, depths, h finer, w finer), with ``stride`` and ``halo`` in camera
+            pixels, and a last layer ``leave``.
         grid: the voxels.
         reach: (depth, row, column) in voxels within which there is one localization.
         scales: of the experiment.
@@ -31,14 +37,12 @@ class OnVoxels(FrameByFrame):
 
     own_threshold: float = 0.5
 
-    def __init__(
-        self, net: Any, grid: VoxelGrid, reach: tuple[int, int, int], scales: Scales, threshold: float | None
-    ) -> None:
+    def __init__(self, net: Any, grid: VoxelGrid, reach: tuple[int, int, int], scales: Scales, threshold: float | None) -> None:
         super().__init__(scales)
         self.net, self.grid, self.reach, self.asked = net, grid, reach, threshold
         self.alone = lone_energy(grid.depths)
         self.halo_px = net.halo + 1 + -(-max(reach[1:]) // grid.finer)  # smoothing reaches less than a pixel
-        self.align_px = net.stride
+        self.align_px, self.picture_px = net.stride, grid.finer
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def output(self, photons: Tensor, conditions: Tensor) -> Tensor:
@@ -57,8 +61,40 @@ class OnVoxels(FrameByFrame):
         maps = smoothed(output)
         peaks = find_peaks(maps, FAINT * lone_height(self.grid.depths), self.reach)
         peaks = peaks.select(peaks.probability >= self.least_probability)
-        frame_row_column = (peaks.at // torch.tensor([1, 1, self.grid.finer, self.grid.finer], device=peaks.at.device)).cpu().numpy()
+        frame_row_column = (
+            (peaks.at // torch.tensor([1, 1, self.grid.finer, self.grid.finer], device=peaks.at.device)).cpu().numpy()
+        )
         return Found(peaks.table(self.grid, pixel_size_nm), frame_row_column[:, 2], frame_row_column[:, 3])
+
+    def picture(self, output: Tensor) -> Tensor:
+        """Add up what is above zero, over frames and depths."""
+        return output.clamp(min=0).sum((0, 1))
+
+    @property
+    def largest_tile_px(self) -> int:
+        """Tiles hold no more voxels than stay at hand, rims included."""
+        side = math.sqrt(TILE_VOXELS / (self.grid.finer**2 * self.grid.depths))
+        return max(LEAST_TILE_PX, int(side) - 2 * self.halo_px)
+
+    def check_fits(self, free_bytes: float, n_frames: int, shape_px: tuple[int, int], training: bool) -> None:
+        """Check that memory suffices; see `Localizer.check_fits`."""
+        most = (1 << 30) if training else self.largest_tile_px + 2 * self.halo_px
+        pixels = n_frames * min(shape_px[0], most) * min(shape_px[1], most)
+        needed, room = pixels * self.net.bytes_per_px(self.grid.depths, training), ROOM * free_bytes
+        if needed <= room:
+            return
+        at_one = pixels * self.net.bytes_per_px(1, training)
+        per_plane = pixels * self.net.bytes_per_px(2, training) - at_one
+        planes = 1 + int((room - at_one) / per_plane) if per_plane and room > at_one else 0
+        ways = [f"with {planes} planes (localizer.depths)"] if planes >= LEAST_PLANES else []
+        if training and (fewer := int(n_frames * room / needed)):
+            ways.append(f"with {fewer} frames at once in place of {n_frames} (training.batch_size times training.frames)")
+        kind = TrainingError if training else ModelError
+        raise kind(
+            f"{'training' if training else 'localizing'} needs about {needed / 1e9:.3g} GB for {self.grid.depths} planes of voxels "
+            f"{self.grid.finer} times finer than {min(shape_px[0], most)} x {min(shape_px[1], most)} px, {free_bytes / 1e9:.3g} GB are free; "
+            + (f"it fits {' or '.join(ways)}" if ways else "take a machine with more memory")
+        )
 
     @property
     def least_probability(self) -> float:
