@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from denseloc.data import Emitters
+from denseloc.errors import TrainingError
 from denseloc.localize import Batch, DeepLoco, DeepLocoSettings, InputConditions, Scales
 from denseloc.localize.deep_loco import spread
 from denseloc.localize.windows import Windows
@@ -106,9 +107,19 @@ def test_the_truth_of_windows_is_padded() -> None:
     torch.testing.assert_close(place[3, 0], torch.tensor([0.25, 0.5, 0.0]))
 
 
+def test_patches_smaller_than_the_input_are_refused() -> None:
+    e = Emitters.of(torch.tensor([0]), torch.ones(1), torch.ones(1), torch.ones(1))
+    small = Batch(torch.ones(1, 1, 1, 24, 24), InputConditions(10.0).tensor(1), e, torch.ones(1, 1, 24, 24), torch.tensor([False]))
+    with pytest.raises(
+        TrainingError,
+        match=r"training\.patch_px 24; the preset 'small' of deep_loco looks at 32 x 32 pixels: make it 32 or a multiple",
+    ):
+        localizer(preset="small").batch_loss(small)
+
+
 def test_rows_near_each_other_are_one_molecule() -> None:
     of = localizer()
-    given = rows((0.3, 0.50, 0.5), (0.6, 0.53, 0.5), (0.9, 0.2, 0.2), (0.45, 0.8, 0.8))[None, None]
+    given = rows((0.3, 0.50, 0.5), (0.6, 0.53, 0.5), (0.9, 0.2, 0.2), (0.34, 0.8, 0.8))[None, None]
     found = of.read(given, torch.zeros(1, 1, 16, 16), of.conditions.tensor(1), SIZE)
     table = found.table.select(np.argsort(found.table.x_nm))
     np.testing.assert_allclose(table.probability, [0.9, 0.9], atol=1e-4)

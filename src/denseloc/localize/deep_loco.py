@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..data import Emitters, Frames, Localizations
+from ..errors import TrainingError
 from ..units import PixelSize
 from .base import Batch, LocalizerSettings, Scales
 from .frame_by_frame import Found, FrameByFrame, frames_of
@@ -43,7 +44,7 @@ SIZES = {"tiny": (16, 6, 2, 96, 24), "small": (32, 8, 2, 256, 64), "paper": (64,
 HALO_PX = 5  # rows nearer than this to the end of a window are left to its neighbour, at least
 WINDOWS_AT_ONCE = 16  # always as many, so that rounding does not depend on how frames are batched
 CANDIDATE = 0.02  # rows below this stand for nothing
-OWN_THRESHOLD = 0.5
+OWN_THRESHOLD = 0.35  # 0.3 in the public code
 WEIGHT_BIAS = -4.0
 DEPTH_SHARE = 0.2  # of z in distances
 ROUNDS = 8
@@ -61,7 +62,7 @@ class DeepLocoSettings(LocalizerSettings):
         (64.0, 320.0, 640.0, 1920.0), min_length=1, description="scales of the kernels that compare lists of molecules"
     )
     merge_nm: float = Field(100.0, gt=0, description="rows nearer than this, with a fifth of z, are one molecule")
-    threshold: float | None = Field(None, gt=0, lt=1, description="least probability of a localization; absent: 0.5")
+    threshold: float | None = Field(None, gt=0, lt=1, description="least probability of a localization; absent: 0.35")
 
     def build(self, scales: Scales) -> DeepLoco:
         """Make the localizer, untrained."""
@@ -216,8 +217,17 @@ class DeepLoco(FrameByFrame):
         return padded, real
 
     def batch_loss(self, batch: Batch) -> Tensor:
-        """Give the loss of a batch; patches larger than the input are cut into windows without need to overlap."""
+        """Give the loss of a batch; patches larger than the input are cut into windows without need to overlap.
+
+        Raises:
+            TrainingError: the patches are smaller than the input.
+        """
         photons, conditions = frames_of(batch)
+        if min(photons.shape[-2:]) < self.side:
+            raise TrainingError(
+                f"training.patch_px {photons.shape[-1]}; the preset '{self.settings.preset}' of deep_loco looks at {self.side} x {self.side} pixels: "
+                f"make it {self.side} or a multiple of it"
+            )
         windows = self.windows((photons.shape[-2], photons.shape[-1]), halo_px=0)
         lists = self.lists(self.net(windows.cut(self.prepare(photons, conditions)).flatten(0, 1)))
         return self.loss(lists, *self.truth(batch.emitters, len(photons), windows))
