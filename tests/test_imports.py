@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("localize", "calibrate"),
     ("train", "survey"),
     ("experiment",),
-    ("model_file", "report", "journal", "preparation", "blocks", "pipeline", "training", "verbs"),
+    ("model_file", "report", "journal", "picture_sum", "preparation", "blocks", "pipeline", "training", "verbs"),
     ("cli", "viewer", "napari", "__main__"),
 )
 
@@ -33,7 +33,8 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "machine": ("errors",),
     "preparation": ("model_file",),
     "blocks": ("preparation",),
-    "pipeline": ("model_file", "preparation", "journal", "blocks"),
+    "picture_sum": ("journal",),
+    "pipeline": ("model_file", "preparation", "journal", "picture_sum", "blocks"),
     "training": ("model_file",),
     "__main__": ("cli",),
     "verbs": ("model_file", "preparation", "journal", "blocks", "pipeline", "training", "report"),

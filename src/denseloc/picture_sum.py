@@ -27,7 +27,9 @@ def check_image(out: Path, movie: Movie, localizer: Localizer, method: str) -> N
     if out.suffix.lower() not in SUFFIXES:
         raise OutputError(f"image {out.name}: the suffix '{out.suffix}' is not that of a TIFF; expected a name that ends in .tif")
     if not localizer.picture_px:
-        raise ModelError(f"method '{method}' gives a table and no image of its own; leave the image (--image) out and render the table")
+        raise ModelError(
+            f"method '{method}' gives a table and no image of its own; leave the image (--image) out and render the table"
+        )
     target = check_writable(out)
     if movie.path is not None and target == Path(movie.path).resolve():
         raise OutputError(f"image {out}: this is the movie; choose another name")

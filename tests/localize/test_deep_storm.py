@@ -190,7 +190,7 @@ def test_depths_are_covered(tiny_document):
     deep = {"kind": "astigmatic", "width_nm": 130.0, "focus_a_nm": 200.0, "focus_b_nm": -200.0, "depth_nm": 400.0, "roi_px": 9}
     document = {**tiny_document, "psf": deep, "specimen": {**tiny_document["specimen"], "z_nm": [0.0, 900.0]}}
     narrow = {"kind": "deep_storm_3d", "preset": "tiny", "z_range_nm": [0.0, 800.0]}
-    with pytest.raises(DocumentError, match="specimen.z_nm runs from 0 to 900 nm, the localizer gives 0 to 800 nm only; widen"):
+    with pytest.raises(DocumentError, match=r"specimen\.z_nm runs from 0 to 900 nm, the localizer gives 0 to 800 nm only; widen"):
         Experiment.from_json({**document, "localizer": narrow})
     wide = Experiment.from_json({**document, "localizer": {**narrow, "z_range_nm": [0.0, 1000.0]}}).build_localizer()
     assert isinstance(wide, DeepStorm3D)
@@ -202,7 +202,7 @@ def test_depths_are_covered(tiny_document):
 def test_the_psf_is_known_where_the_specimen_lies(tiny_document):
     tetrapod = {"kind": "pupil", "wavelength_nm": 670.0, "numerical_aperture": 1.2, "pupil_px": 64, "mask": {"kind": "tetrapod"}}
     document = {**tiny_document, "psf": tetrapod, "specimen": {**tiny_document["specimen"], "z_nm": [0.0, 20000.0]}}
-    message = r"specimen.z_nm runs from 0 to 20000 nm, the PSF is known from -?\d+ to \d+ nm only; narrow specimen.z_nm or raise psf.pupil_px"
+    message = r"specimen\.z_nm runs from 0 to 20000 nm, the PSF is known from -?\d+ to \d+ nm only; narrow specimen\.z_nm or raise psf\.pupil_px"
     with pytest.raises(DocumentError, match=message):
         Experiment.from_json(document).build_localizer()
     with pytest.raises(DocumentError, match=message):

@@ -130,9 +130,7 @@ class Localizer(nn.Module, ABC):
         """Give the method's own probability that is reported as ``reported``."""
         return reported if self.correction is None else self.correction.own_probability(reported)
 
-    def with_picture(
-        self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512
-    ) -> tuple[Localizations, Tensor]:
+    def with_picture(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> tuple[Localizations, Tensor]:
         """Localize as a call does, and give the sum of the method's own images of these frames, in emitters per pixel.
 
         Returns:

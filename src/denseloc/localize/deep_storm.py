@@ -33,11 +33,11 @@ class DeepStormSettings(LocalizerSettings):
     """``[localizer] kind = "deep_storm"``."""
 
     kind: Literal["deep_storm"] = "deep_storm"
-    preset: Literal["tiny", "small", "paper"] = Field("small", description="size: seconds, minutes on two CPU cores, the paper's", examples=["tiny"])
-    enlarged: int = Field(8, ge=4, le=8, description="pixels of the image per camera pixel and axis")
-    threshold: float | None = Field(
-        None, gt=0, lt=1, description="least probability of a localization; absent: that of the method"
+    preset: Literal["tiny", "small", "paper"] = Field(
+        "small", description="size: seconds, minutes on two CPU cores, the paper's", examples=["tiny"]
     )
+    enlarged: int = Field(8, ge=4, le=8, description="pixels of the image per camera pixel and axis")
+    threshold: float | None = Field(None, gt=0, lt=1, description="least probability of a localization; absent: that of the method")
 
     def build(self, scales: Scales) -> DeepStorm:
         """Make the localizer, untrained."""

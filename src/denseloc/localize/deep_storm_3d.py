@@ -38,14 +38,17 @@ class DeepStorm3DSettings(LocalizerSettings):
     """``[localizer] kind = "deep_storm_3d"``."""
 
     kind: Literal["deep_storm_3d"] = "deep_storm_3d"
-    preset: Literal["tiny", "small", "paper"] = Field("small", description="size: seconds, two CPU cores in under an hour, the paper's", examples=["tiny"])
-    depths: int | None = Field(None, ge=3, le=1024, description="planes of the voxel grid; absent: 5 (tiny), 25 (small), 121 (paper)")
+    preset: Literal["tiny", "small", "paper"] = Field(
+        "small", description="size: for trials, two CPU cores in under an hour, the paper's", examples=["tiny"]
+    )
+    depths: int | None = Field(
+        None, ge=3, le=1024, description="planes of the voxel grid; absent: 5 (tiny), 25 (small), 121 (paper)"
+    )
     z_range_nm: Range | None = Field(
-        None, description="lowest and highest depth of the voxel grid; absent: as far below 0 as above it, over the specimen's depths"
+        None,
+        description="lowest and highest depth of the voxel grid; absent: as far below 0 as above it, over the specimen's depths",
     )
-    threshold: float | None = Field(
-        None, gt=0, lt=1, description="least probability of a localization; absent: that of the method"
-    )
+    threshold: float | None = Field(None, gt=0, lt=1, description="least probability of a localization; absent: that of the method")
 
     @field_validator("z_range_nm")
     @classmethod

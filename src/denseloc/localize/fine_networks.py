@@ -25,7 +25,9 @@ class QuickNet(nn.Module):
         depths: planes of the grid.
     """
 
-    full = 20.0  # what the last layer says of an emitter that lies in one voxel; emitters are spread over tens of them while it learns
+    full = (
+        20.0  # what the last layer says of an emitter that lies in one voxel; emitters are spread over tens of them while it learns
+    )
 
     def __init__(self, planes: int, features: int, late: int, dilations: tuple[int, ...], finer: int, depths: int) -> None:
         super().__init__()

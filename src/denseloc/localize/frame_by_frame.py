@@ -84,9 +84,7 @@ class FrameByFrame(TrainableLocalizer):
         raise NotImplementedError(f"{type(self).__name__} gives no picture")
 
     @torch.inference_mode()
-    def with_picture(
-        self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512
-    ) -> tuple[Localizations, Tensor]:
+    def with_picture(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> tuple[Localizations, Tensor]:
         """Localize and add up the images; see `Localizer.with_picture`."""
         if not self.picture_px:
             return super().with_picture(frames, keep, tile_px)

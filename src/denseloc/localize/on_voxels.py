@@ -27,18 +27,17 @@ class OnVoxels(FrameByFrame):
     """A network from frames to the expected number of emitters in each voxel of a finer grid.
 
     Args:
-        net: from (n, planes, h, w) to emitters per voxel (n, depths, h finer, w finer), with ``stride`` and ``halo`` in camera pixels, and a last layer ``leave``.
+        net: from (n, planes, h, w) to emitters per voxel (n, depths, h finer, w finer); with ``stride`` and ``halo`` in camera pixels,
+            ``bytes_per_px``, and a last layer ``leave``.
         grid: the voxels.
         reach: (depth, row, column) in voxels within which there is one localization.
         scales: of the experiment.
         threshold: least probability that the document asks for, None for the method's own.
     """
 
-    own_threshold: float = 0.5
+    own_threshold: float = 0.4
 
-    def __init__(
-        self, net: Any, grid: VoxelGrid, reach: tuple[int, int, int], scales: Scales, threshold: float | None
-    ) -> None:
+    def __init__(self, net: Any, grid: VoxelGrid, reach: tuple[int, int, int], scales: Scales, threshold: float | None) -> None:
         super().__init__(scales)
         self.net, self.grid, self.reach, self.asked = net, grid, reach, threshold
         self.alone = lone_energy(grid.depths)
@@ -62,7 +61,9 @@ class OnVoxels(FrameByFrame):
         maps = smoothed(output)
         peaks = find_peaks(maps, FAINT * lone_height(self.grid.depths), self.reach)
         peaks = peaks.select(peaks.probability >= self.least_probability)
-        frame_row_column = (peaks.at // torch.tensor([1, 1, self.grid.finer, self.grid.finer], device=peaks.at.device)).cpu().numpy()
+        frame_row_column = (
+            (peaks.at // torch.tensor([1, 1, self.grid.finer, self.grid.finer], device=peaks.at.device)).cpu().numpy()
+        )
         return Found(peaks.table(self.grid, pixel_size_nm), frame_row_column[:, 2], frame_row_column[:, 3])
 
     def picture(self, output: Tensor) -> Tensor:

@@ -98,7 +98,9 @@ def read_tiff(path: Path | str, pixel_size_nm: float | None = None) -> Image:
     except (OSError, ValueError, tifffile.TiffFileError) as error:
         raise OutputError(f"{path}: not a readable TIFF ({str(error).splitlines()[0]}); give a table or an image") from None
     if pixels.ndim != 2 or pixels.dtype.kind not in "iuf":
-        raise OutputError(f"{path}: {' x '.join(map(str, pixels.shape))} values; expected an image of one plane: give a table, or project it first")
+        raise OutputError(
+            f"{path}: {' x '.join(map(str, pixels.shape))} values; expected an image of one plane: give a table, or project it first"
+        )
     try:
         said = json.loads(str(notes.get("Info", "{}")))
         (y, x), (y0, x0) = said["pixel_size_nm"], said["origin_nm"]
