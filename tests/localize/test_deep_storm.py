@@ -202,7 +202,7 @@ def test_depths_are_covered(tiny_document):
 def test_the_psf_is_known_where_the_specimen_lies(tiny_document):
     tetrapod = {"kind": "pupil", "wavelength_nm": 670.0, "numerical_aperture": 1.2, "pupil_px": 64, "mask": {"kind": "tetrapod"}}
     document = {**tiny_document, "psf": tetrapod, "specimen": {**tiny_document["specimen"], "z_nm": [0.0, 20000.0]}}
-    message = r"specimen.z_nm runs from 0 to 20000 nm, the PSF is known from -?\d+ to \d+ nm only; narrow specimen.z_nm or raise psf.pupil_px"
+    message = r"specimen\.z_nm runs from 0 to 20000 nm, the PSF is known from -?\d+ to \d+ nm only; narrow specimen\.z_nm or raise psf\.pupil_px"
     with pytest.raises(DocumentError, match=message):
         Experiment.from_json(document).build_localizer()
     with pytest.raises(DocumentError, match=message):

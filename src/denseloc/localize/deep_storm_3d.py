@@ -39,7 +39,7 @@ class DeepStorm3DSettings(LocalizerSettings):
 
     kind: Literal["deep_storm_3d"] = "deep_storm_3d"
     preset: Literal["tiny", "small", "paper"] = Field(
-        "small", description="size: seconds, two CPU cores in under an hour, the paper's", examples=["tiny"]
+        "small", description="size: for trials, two CPU cores in under an hour, the paper's", examples=["tiny"]
     )
     depths: int | None = Field(
         None, ge=3, le=1024, description="planes of the voxel grid; absent: 5 (tiny), 25 (small), 121 (paper)"

@@ -27,15 +27,15 @@ class OnVoxels(FrameByFrame):
     """A network from frames to the expected number of emitters in each voxel of a finer grid.
 
     Args:
-        net: from (n, planes, h, w) to emitters per voxel (n, depths, h finer, w finer), with ``stride`` and ``halo`` in camera
-            pixels, and a last layer ``leave``.
+        net: from (n, planes, h, w) to emitters per voxel (n, depths, h finer, w finer); with ``stride`` and ``halo`` in camera pixels,
+            ``bytes_per_px``, and a last layer ``leave``.
         grid: the voxels.
         reach: (depth, row, column) in voxels within which there is one localization.
         scales: of the experiment.
         threshold: least probability that the document asks for, None for the method's own.
     """
 
-    own_threshold: float = 0.5
+    own_threshold: float = 0.4
 
     def __init__(self, net: Any, grid: VoxelGrid, reach: tuple[int, int, int], scales: Scales, threshold: float | None) -> None:
         super().__init__(scales)

@@ -44,8 +44,8 @@ def render(
     Args:
         table: the localizations, or their file; or the file of an image, .tif.
         out: picture to write: .png to look at, .tif with 32-bit values; None writes nothing.
-        pixel_size_nm: pixel of the picture, or of an image that does not say it; None takes 10 nm, and more for
-            fields that would need more than 60 million pixels.
+        pixel_size_nm: pixel of the picture, or of an image that does not say it; None takes 10 nm, and more for fields that would need
+            more than 60 million pixels.
         mode: ``gaussian`` or ``histogram``.
         sigma_nm: standard deviation of every localization; None takes its own.
         colour: ``z`` shows depth as colour, ``none`` does not; None shows it where the table knows z.
