@@ -81,6 +81,7 @@ def localize(
     min_probability: float | None = None,
     max_sigma_nm: float | None = None,
     min_photons: float | None = None,
+    filter_rate: float | None = None,
     tile_px: int = 512,
     block_frames: int | None = None,
     device: str | None = None,
@@ -108,6 +109,8 @@ def localize(
         min_probability: rows with less are left out.
         max_sigma_nm: rows with a larger sigma in x or y are left out.
         min_photons: rows with less are left out.
+        filter_rate: share, 0 to 0.85, of all rows of the movie to leave out: those of the largest expected error (root of the summed squares of
+            the sigmas), exactly, found when all frames are done.
         tile_px: largest tile computed at once. Does not change the result.
         block_frames: frames read and kept at once. Does not change the result.
         device: "cpu", "cuda", ...; the best one there is if None.
@@ -135,7 +138,7 @@ def localize(
     ):
         if value is not None and not least <= value <= most:
             raise ModelError(f"{name} {value}; expected {least} to {most}")
-    selection = Selection(min_probability, max_sigma_nm, min_photons)
+    selection = Selection(min_probability, max_sigma_nm, min_photons, filter_rate)
     check_table(out)
     whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
     whole = (whole if planes is None else whole.with_planes(planes)).crop(None, roi_px)
@@ -170,7 +173,7 @@ def localize(
                 found += len(table)
                 report(Progress(block.stop - movie.frames[0], movie.n_frames, found, time.monotonic() - started))
                 journal.heed(stop(), f"after frame {block.stop - 1} of {movie.frames[1] - 1}")
-            rows = write_table(out, journal.parts(stop), provenance)
+            rows = write_table(out, selection.whole(lambda: journal.parts(stop)), provenance)
         journal.remove()
     return Run(out, rows, movie.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance)
 

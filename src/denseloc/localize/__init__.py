@@ -5,10 +5,13 @@ from .base import Batch, InputConditions, Localizer, LocalizerSettings, Scales, 
 from .cel0 import CEL0, CEL0Settings
 from .correction import Correction
 from .decode import Decode, DecodeSettings
+from .luenn import Luenn, LuennSettings
 from .multi import Multi, MultiSettings
 from .single import Single, SingleSettings
 
-LOCALIZERS: Shelf[LocalizerSettings] = Shelf("localizer", DecodeSettings, SingleSettings, MultiSettings, CEL0Settings)
+LOCALIZERS: Shelf[LocalizerSettings] = Shelf(
+    "localizer", DecodeSettings, LuennSettings, SingleSettings, MultiSettings, CEL0Settings
+)
 
 __all__ = [
     "CEL0",
@@ -21,6 +24,8 @@ __all__ = [
     "InputConditions",
     "Localizer",
     "LocalizerSettings",
+    "Luenn",
+    "LuennSettings",
     "Multi",
     "MultiSettings",
     "Scales",
