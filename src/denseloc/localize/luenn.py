@@ -150,13 +150,13 @@ class Luenn(FrameByFrame):
         x, y = (FINER * v - 0.5 for v in (emitters.x_nm / x_nm, emitters.y_nm / y_nm))
         steps = torch.arange(-STAMP, STAMP + 1, device=x.device)
         across, down = x.round().long()[:, None] + steps, y.round().long()[:, None] + steps
-        g = _gauss(down - y[:, None])[:, :, None] * _gauss(across - x[:, None])[:, None, :]
+        g = _gauss((down - y[:, None]).float())[:, :, None] * _gauss((across - x[:, None]).float())[:, None, :]
         inside = ((down >= 0) & (down < rows))[:, :, None] & ((across >= 0) & (across < columns))[:, None, :]
         place = (emitters.frame[:, None, None] * rows + down[:, :, None]) * columns + across[:, None, :]
         norm = g.new_zeros(n * rows * columns).index_add(0, place[inside], g[inside]).view(n, 1, rows, columns)
         if not self.scales.z_unit_nm:
             return norm
-        phase = (TURN / self.scales.z_unit_nm * emitters.z_nm)[:, None, None] * g
+        phase = (TURN / self.scales.z_unit_nm * emitters.z_nm.float())[:, None, None] * g
         phase = g.new_zeros(n * rows * columns).index_add(0, place[inside], phase[inside]).view_as(norm) / norm.clamp(min=1e-9)
         return torch.cat((norm * torch.cos(phase), norm * torch.sin(phase)), 1)
 
