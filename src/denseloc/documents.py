@@ -19,7 +19,7 @@ else:
 LONGEST_DOCUMENT = 1 << 28
 """Bytes that a document may have; one with maps of a whole sensor inside takes tens of MB."""
 
-_ARRAY_FILE = re.compile(r"(?s).+(\.npy|\.mat(:\w*)?)")
+_ARRAY_FILE = re.compile(r"(?s).+(\.npy|\.safetensors|\.mat(:\w*)?)")
 _FOR_PEOPLE = ("name", "description")
 
 
@@ -57,7 +57,7 @@ def read_document(path: Path | str) -> dict[str, Any]:
 
 
 def resolve_paths(values: Any, folder: Path) -> Any:
-    """Turn relative names of array files (``a.npy``, ``a.mat``, ``a.mat:variable``) into paths from a folder, at any depth.
+    """Turn relative names of array files (``a.npy``, ``a.safetensors``, ``a.mat``, ``a.mat:variable``) into paths from a folder, at any depth.
 
     The paths are absolute, so that a second time changes nothing. ``name`` and ``description``, which are for people, stay as they are.
     """

@@ -73,6 +73,7 @@ def localize(
     min_probability: float | None = None,
     max_sigma_nm: float | None = None,
     min_photons: float | None = None,
+    filter_rate: float | None = None,
     tile_px: int = 512,
     block_frames: int | None = None,
     device: str | None = None,
@@ -101,6 +102,8 @@ def localize(
         min_probability: rows with less are left out.
         max_sigma_nm: rows with a larger sigma in x or y are left out.
         min_photons: rows with less are left out.
+        filter_rate: share, 0 to 0.85, of all rows of the movie to leave out: those of the largest expected error (root of the summed squares of
+            the sigmas), exactly, found when all frames are done.
         tile_px: largest tile computed at once. Does not change the result.
         block_frames: frames read and kept at once. Does not change the result.
         device: "cpu", "cuda", ...; the best one there is if None.
@@ -117,7 +120,7 @@ def localize(
     started = time.monotonic()
     out = Path(out)
     _check_asked(out, threshold, tile_px, block_frames)
-    selection = Selection(min_probability, max_sigma_nm, min_photons)
+    selection = Selection(min_probability, max_sigma_nm, min_photons, filter_rate)
     whole = opened(movie, planes, allow_truncated).crop(None, roi_px)
     part = whole.crop(frames)
     keep_memory()
@@ -162,7 +165,7 @@ def localize(
                 report=report,
                 stop=stop,
             )
-            rows = write_table(out, journal.parts(stop), provenance)
+            rows = write_table(out, selection.whole(lambda: journal.parts(stop)), provenance)
             if pictures is not None and image is not None:
                 pictures.write(image, part, ready.pixel_size_nm)
     return Run(out, rows, part.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance, image)

@@ -17,7 +17,7 @@ from .files import check_writable
 from .localize import TrainableLocalizer
 from .machine import choose_device, free_bytes, keep_memory
 from .model_file import SUFFIX, Model, find_model, initialise_from, load_model, save_model
-from .train import Progress, Trainer, recalibrate
+from .train import Progress, Trainer, learn_late, recalibrate
 from .train.recalibrate import HELD_OUT, MOST_BATCHES
 
 
@@ -64,6 +64,8 @@ def train(
         raise TrainingError(f"a localizer of kind '{document.localizer.kind}' needs no training")
     side, frames = document.training.patch_px, document.training.frames
     localizer.check_fits(free_bytes(chosen), document.training.batch_size * frames, (side, side), training=True)
+    if not checkpoint.exists():
+        localizer.take_first_weights()
     spent_before = 0.0
     if start_from is not None:
         parent = find_model(start_from)
@@ -77,11 +79,12 @@ def train(
     if resume:
         trainer.resume()
     trainer.run(report, stop=stop)
+    finished = trainer.step >= document.training.steps and learn_late(trainer, report, stop=stop)
     record = _record(trainer, start_from, spent_before)
-    if trainer.step >= document.training.steps:
+    if finished:
         record["uncertainty"] = _correct(trainer)
     model = Model(localizer.cpu().eval(), document, record, out.stem)
-    if trainer.step >= document.training.steps:
+    if finished:
         save_model(out, model)
         checkpoint.unlink(missing_ok=True)
         return load_model(out)

@@ -9,7 +9,8 @@ import tifffile
 from denseloc.data import Localizations, Provenance
 from denseloc.errors import TableError
 from denseloc.formats import read_table, write_table
-from denseloc.selection import Selection
+from denseloc.selection import Selection, error_limit_nm, expected_error_nm
+from denseloc.verbs import convert
 
 BARE = ("--no-picture", "--no-report")
 
@@ -64,6 +65,7 @@ def test_a_column_that_is_missing_is_named():
         ({"min_probability": 0.5}, "probability"),
         ({"max_sigma_nm": 9.0}, "sigma_x_nm"),
         ({"min_photons": 9.0}, "photons"),
+        ({"filter_rate": 0.3}, "sigma_x_nm"),
     ):
         with pytest.raises(TableError, match=f"no column {name}"):
             Selection(**wish).keep(bare)
@@ -78,6 +80,10 @@ def test_a_column_that_is_missing_is_named():
         ("--max-sigma-nm", "0", "above 0"),
         ("--min-photons", "-3", "at least 0"),
         ("--min-photons", "many", "number"),
+        ("--filter-rate", "0.86", "a share from 0 to 0.85, as fewer rows show the filter more than the sample"),
+        ("--filter-rate", "-0.1", "a share from 0 to 0.85"),
+        ("--filter-rate", "nan", "a share from 0 to 0.85"),
+        ("--filter-rate", "30 %", "number"),
     ],
 )
 def test_wrong_values_are_one_line(command, place, tmp_path, name, option, value, words):
@@ -128,3 +134,73 @@ def test_render_and_evaluate_and_report_take_the_rows_asked_for(command, tmp_pat
     page = (tmp_path / "r.html").read_text()
     assert "probability at least 0.8" in page
     assert f">{n}<" in page
+
+
+# ------------------------------------------------------------------------------------------------------------------- filter rate
+
+
+def ranked(n=5000, seed=1) -> Localizations:
+    """Draw a table with depth whose errors spread over many orders of magnitude."""
+    rng = np.random.default_rng(seed)
+    place = {name: rng.uniform(0, 3000, n) for name in ("x_nm", "y_nm", "z_nm")}
+    sigmas = {f"sigma_{axis}_nm": np.exp(rng.normal(3, 2, n)) for axis in "xyz"}
+    return Localizations({"frame": np.arange(n), **place, **sigmas})
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.0001, 0.1, 1 / 3, 0.5, 0.85])
+@pytest.mark.parametrize("n", [1, 7, 5000])
+def test_exactly_the_share_of_largest_expected_error_goes(rate, n):
+    rows = ranked(n)
+    error = np.sqrt(rows.sigma_x_nm.astype(float) ** 2 + rows.sigma_y_nm.astype(float) ** 2 + rows.sigma_z_nm.astype(float) ** 2)
+    expected = np.sort(np.argsort(error)[: n - int(rate * n + 1e-9)])
+    selection = Selection(filter_rate=rate)
+    np.testing.assert_array_equal(selection.of(rows).frame, expected)
+    parts = [rows.select(slice(start, start + 611)) for start in range(0, n, 611)]
+    parts.insert(1, Localizations.empty())  # a block without molecules may lack columns
+    streamed = Localizations.concat([part for part in selection.whole(lambda: parts) if len(part)])
+    np.testing.assert_array_equal(streamed.frame, expected)
+
+
+def test_without_depth_the_error_is_that_of_x_and_y():
+    np.testing.assert_allclose(expected_error_nm(table()), np.hypot(table().sigma_x_nm, table().sigma_y_nm), rtol=1e-6)
+
+
+def test_rows_that_tie_are_kept_and_those_without_a_sigma_are_not():
+    rows = ranked(100)
+    even = rows.with_columns(**{name: np.full(100, 9.0) for name in rows.columns if name.startswith("sigma")})
+    assert len(Selection(filter_rate=0.5).of(even)) == 100
+    blind = rows.with_columns(sigma_y_nm=np.where(np.arange(100) < 40, np.nan, rows.sigma_y_nm))
+    kept = Selection(filter_rate=0.5).of(blind)
+    assert len(kept) == 30  # half of the others
+    assert kept.frame.min() >= 40
+
+
+def test_the_share_is_of_the_rows_that_the_other_conditions_leave():
+    rows = table()
+    sure = Selection(min_probability=0.5).keep(rows)
+    kept = Selection(min_probability=0.5, filter_rate=0.25).of(rows)
+    assert len(kept) == len(sure) - len(sure) // 4
+    assert expected_error_nm(kept).max() == np.float32(error_limit_nm(lambda: (sure,), 0.25))
+
+
+def test_shares_of_shares_are_said_as_one():
+    twice = Selection(filter_rate=0.5).of(Selection(filter_rate=0.2).of(table()))
+    assert twice.provenance.settings["selection"] == {"filter_rate": pytest.approx(0.6)}
+    assert twice.provenance.settings["assumed"][-1] == "kept: without the 60 % of largest expected error"
+    with pytest.raises(TableError, match=r"0\.88; expected a share from 0 to 0\.85"):
+        Selection(filter_rate=0.7).of(twice.with_provenance(settings={"selection": {"filter_rate": 0.6}}))
+
+
+def test_a_streamed_movie_loses_exactly_the_worst_rows(command, place, tmp_path):
+    base = ("localize", place.movie, "--model", place.model, "-o")
+    assert command(*base, tmp_path / "all.parquet", *BARE).code == 0
+    every = read_table(tmp_path / "all.parquet")
+    answer = command(*base, tmp_path / "few.parquet", *BARE, "--filter-rate", "0.4", "--block-frames", 3)
+    assert answer.code == 0, answer
+    few = read_table(tmp_path / "few.parquet")
+    expected = Selection(filter_rate=0.4).of(every)
+    assert len(few) == len(every) - int(0.4 * len(every))
+    for name, values in expected.columns.items():
+        np.testing.assert_array_equal(few.columns[name], values)
+    assert few.provenance.settings["selection"] == {"filter_rate": 0.4}
+    assert convert(tmp_path / "all.parquet", tmp_path / "few.csv", filter_rate=0.4).rows == len(few)

@@ -34,6 +34,7 @@ LOCALIZE_EXAMPLES = (
     "denseloc localize movie.tif -o table.parquet --model mine.safetensors --refine",
     "denseloc localize movie.tif -o table.parquet --min-probability 0.7 --max-sigma-nm 30",
     "denseloc localize movie.tif -o table.parquet --model deep.safetensors --image sum.tif",
+    "denseloc localize movie.tif -o table.parquet --filter-rate 0.3",
     "denseloc localize movie.tif -o table.parquet --resume",
 )
 
@@ -53,6 +54,7 @@ def localize(
     min_probability: options.MinProbability = None,
     max_sigma_nm: options.MaxSigmaNm = None,
     min_photons: options.MinPhotons = None,
+    filter_rate: options.FilterRate = None,
     allow_truncated: options.AllowTruncated = False,
     planes: options.Planes = None,
     refine: options.Refine = False,
@@ -100,6 +102,7 @@ def localize(
                 min_probability=min_probability,
                 max_sigma_nm=max_sigma_nm,
                 min_photons=min_photons,
+                filter_rate=filter_rate,
                 tile_px=tile_px,
                 prepared=prepared,
                 stop=stop,
@@ -206,7 +209,7 @@ def _selected(table: Path, selection: Selection) -> Path | Localizations:
     from ..formats import iter_table
 
     kept = [selection.keep(part) for part in iter_table(table)]
-    joined = Localizations.concat(kept)
+    joined = Localizations.concat(list(selection.whole(lambda: kept)))
     return joined.with_provenance(**vars(selection.noted(joined.provenance)))
 
 
@@ -302,6 +305,7 @@ def render(
     min_probability: options.MinProbability = None,
     max_sigma_nm: options.MaxSigmaNm = None,
     min_photons: options.MinPhotons = None,
+    filter_rate: options.FilterRate = None,
 ) -> None:
     """Draw a table, or an image that a method gave itself, as a super-resolved picture."""
     for option, value, known in (("--mode", mode, ("gaussian", "histogram")), ("--colour", colour, ("z", "none", None))):
@@ -311,7 +315,7 @@ def render(
     from .. import verbs
     from ..selection import Selection
 
-    rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons))
+    rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons, filter_rate))
     image = verbs.render(
         rows,
         out,
@@ -343,12 +347,13 @@ def report(
     min_probability: options.MinProbability = None,
     max_sigma_nm: options.MaxSigmaNm = None,
     min_photons: options.MinPhotons = None,
+    filter_rate: options.FilterRate = None,
 ) -> None:
     """Write the report of a table: one HTML file that opens without network."""
     from .. import verbs
     from ..selection import Selection
 
-    rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons))
+    rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons, filter_rate))
     found = verbs.report(rows, out or table.with_suffix(".html"), movie=movie or _beside(table, rows), title=title)
     _told(rows)
     say(f"report   {found.page}")
@@ -387,6 +392,7 @@ def evaluate(
     min_probability: options.MinProbability = None,
     max_sigma_nm: options.MaxSigmaNm = None,
     min_photons: options.MinPhotons = None,
+    filter_rate: options.FilterRate = None,
 ) -> None:
     """Compare a table with the truth by the rule of the SMLM challenge."""
     from .. import verbs
@@ -394,7 +400,7 @@ def evaluate(
     from ..selection import Selection
     from ..verbs.assessment import offset_between, opened
 
-    rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons))
+    rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons, filter_rate))
     found, true = opened(rows), opened(truth)
     settings: dict[str, Any] = {
         "field_nm": pair(field_nm, "--field-nm", "height,width in nm"),

@@ -30,13 +30,21 @@ def convert(
     min_probability: options.MinProbability = None,
     max_sigma_nm: options.MaxSigmaNm = None,
     min_photons: options.MinPhotons = None,
+    filter_rate: options.FilterRate = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Write a table in another format, whole or without the rows that do not hold what you ask for."""
     with Screen("reading", "converting", quiet):
         from .. import verbs
 
-        made = verbs.convert(table, out, min_probability=min_probability, max_sigma_nm=max_sigma_nm, min_photons=min_photons)
+        made = verbs.convert(
+            table,
+            out,
+            min_probability=min_probability,
+            max_sigma_nm=max_sigma_nm,
+            min_photons=min_photons,
+            filter_rate=filter_rate,
+        )
     if not quiet:
         rest = made.read - made.rows
         if made.nowhere:

@@ -75,7 +75,7 @@ def train(
             )
             late = stop()
         record, steps = model.record, model.experiment.training.steps
-        if record["steps"] < steps:
+        if "uncertainty" not in record:  # found when all else is done
             checkpoint = out.with_suffix(".checkpoint").name
             raise Interrupted(
                 f"stopped after step {record['steps']} of {steps}; {checkpoint} is kept, the same command with --resume goes on",

@@ -46,6 +46,9 @@ MaxSigmaNm = Annotated[
     float | None, _given("Leave out rows with a larger sigma in x or y.", metavar="NM", rich_help_panel=SELECTION)
 ]
 MinPhotons = Annotated[float | None, _given("Leave out rows with fewer photons.", metavar="N", rich_help_panel=SELECTION)]
+FilterRate = Annotated[
+    float | None, _given("Leave out this share, 0 to 0.85, of largest expected error.", metavar="R", rich_help_panel=SELECTION)
+]
 
 # localize
 TableOut = Annotated[

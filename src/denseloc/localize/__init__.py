@@ -8,6 +8,7 @@ from .decode import Decode, DecodeSettings
 from .deep_loco import DeepLoco, DeepLocoSettings
 from .deep_storm import DeepStorm, DeepStormSettings
 from .deep_storm_3d import DeepStorm3D, DeepStorm3DSettings
+from .luenn import Luenn, LuennSettings
 from .multi import Multi, MultiSettings
 from .single import Single, SingleSettings
 from .voxel_wise import VoxelWise, VoxelWiseSettings
@@ -15,6 +16,7 @@ from .voxel_wise import VoxelWise, VoxelWiseSettings
 LOCALIZERS: Shelf[LocalizerSettings] = Shelf(
     "localizer",
     DecodeSettings,
+    LuennSettings,
     SingleSettings,
     MultiSettings,
     CEL0Settings,
@@ -41,6 +43,8 @@ __all__ = [
     "InputConditions",
     "Localizer",
     "LocalizerSettings",
+    "Luenn",
+    "LuennSettings",
     "Multi",
     "MultiSettings",
     "Scales",

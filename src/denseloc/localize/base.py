@@ -201,3 +201,18 @@ class TrainableLocalizer(Localizer):
     @abstractmethod
     def hidden_weights(self) -> list[nn.Parameter]:
         """List the weights (out, in, ...) inside of the network, neither at its input nor at its output, which Muon may take."""
+
+    def take_first_weights(self) -> None:
+        """Take up weights that the section names, before a training begins; for most methods there are none.
+
+        Raises:
+            ModelError: they do not fit.
+        """
+
+    def late_weights(self) -> list[nn.Parameter]:
+        """List the weights that `batch_loss` does not reach and that `late_loss` trains when all others stand; for most methods none."""
+        return []
+
+    def late_loss(self, batch: Batch) -> Tensor:
+        """Give the loss of the late weights, (), differentiable in them alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no late weights")

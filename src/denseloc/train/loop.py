@@ -22,6 +22,9 @@ from .muon import Muon
 from .simulate import Simulator
 from .validate import Score, score
 
+PARTS = 5
+"""Parts of the schedule "steps": the paper of LUENN begins with two at one rate, and halves it at the begin of each other."""
+
 
 class TrainingSettings(Section):
     """``[training]``."""
@@ -36,6 +39,9 @@ class TrainingSettings(Section):
     learning_rate: float = Field(1.2e-3, gt=0, description="largest rate of AdamW")
     muon_rate: float = Field(0.01, gt=0, description="largest rate of Muon")
     weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["cosine", "steps"] = Field(
+        "cosine", description="how the rate falls: along a cosine, or halved at the third, fourth and last of five equal parts"
+    )
     warmup: int = Field(100, ge=0, description="steps of rising rate")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of the weights, which is what is kept")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient, in units of its usual norm times 3")
@@ -189,10 +195,12 @@ class Trainer:
         return None
 
     def _schedule(self) -> float:
-        """Rise linearly, then fall along a cosine to 1 %."""
+        """Rise linearly, then fall along a cosine to 1 %, or by steps to an eighth."""
         s = self.settings
         if self.step < s.warmup:
             return self.rate * (self.step + 1) / s.warmup
+        if s.schedule == "steps":
+            return self.rate * 0.5 ** max(0, PARTS * self.step // s.steps - 1)
         done = (self.step - s.warmup) / max(1, s.steps - s.warmup)
         return self.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 

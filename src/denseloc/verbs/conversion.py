@@ -41,6 +41,7 @@ def convert(
     min_probability: float | None = None,
     max_sigma_nm: float | None = None,
     min_photons: float | None = None,
+    filter_rate: float | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Conversion:
     """Write a table in the format of another suffix, part by part, so that memory does not grow with it.
@@ -48,7 +49,7 @@ def convert(
     Args:
         table: any table that can be read.
         out: ``.parquet``, ``.csv`` (ThunderSTORM) or ``.hdf5`` (Picasso); the source stays as it is.
-        min_probability, max_sigma_nm, min_photons: as in `Selection`: rows to keep; None keeps all.
+        min_probability, max_sigma_nm, min_photons, filter_rate: as in `Selection`: rows to keep; None keeps all.
         progress: told the number of rows read.
 
     Raises:
@@ -58,11 +59,12 @@ def convert(
     table, out = Path(table), Path(out)
     if table.resolve() == out.resolve():
         raise TableError(f"{out} is the table itself; give another name")
-    selection = Selection(min_probability, max_sigma_nm, min_photons)
+    selection = Selection(min_probability, max_sigma_nm, min_photons, filter_rate)
     parts = iter_table(table)
     first = next(parts, Localizations.empty())
     provenance: Provenance = selection.noted(first.provenance)
     check_table(out, provenance)
+    limit_nm = selection.limit(lambda: map(selection.keep, iter_table(table)))
     read = wanted_rows = nowhere = 0
 
     def kept() -> Iterator[Localizations]:
@@ -70,7 +72,7 @@ def convert(
         for part in _from(first, parts):
             read += len(part)
             progress(read)
-            wanted = selection.keep(part)
+            wanted = selection.within(selection.keep(part), limit_nm)
             wanted_rows += len(wanted)
             nowhere += int((~np.isfinite(wanted.x_nm) | ~np.isfinite(wanted.y_nm)).sum())
             yield wanted
