@@ -1,8 +1,8 @@
 """A pixel posterior as a law of whole sets of emitters: K sets at once, and the probability of exactly what was drawn.
 
-Pixels that speak of one emitter are drawn as one: their group holds an emitter with the sum of their probabilities, and its place follows the
-mixture of their normal laws. A group of one pixel is the independent pixel of the paper. Drawn alone, two neighbours that share an emitter
-would give none or two of them half of the time, and few sets of a crowded frame would be right.
+Pixels that speak of one emitter are drawn as one: their group holds an emitter with the sum of their probabilities, and its place
+follows the mixture of their normal laws. A group of one pixel is the independent pixel of the paper. Drawn alone, two neighbours
+that share an emitter would give none or two of them half of the time, and few sets of a crowded frame would be right.
 
 Source: Speiser, Turaga, Macke 2019, sections 1.4 and 1.6 (independent pixels). Ours: the groups.
 """
@@ -211,9 +211,9 @@ def groups(posterior: PixelPosterior, *, radius_px: float = 0.8, depth: float = 
 
     found = candidates(posterior, 0, (0, 0))
     x, y, z, _ = found.value.T
-    places = (np.ascontiguousarray(v) for v in (x, y, z))
+    x, y, z = (np.ascontiguousarray(v) for v in (x, y, z))
     far = depth if posterior.z_unit_nm else math.inf
-    group = numba_cpu.merge(found.frame, found.row, found.column, found.probability, *places, NEIGHBOURHOOD, radius_px, far)
+    group = numba_cpu.merge(found.frame, found.row, found.column, found.probability, x, y, z, NEIGHBOURHOOD, radius_px, far)
     _, h, w = posterior.logit.shape
     pixel = (found.frame * h + found.row) * w + found.column
     head = np.arange(posterior.logit.numel())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .loop import Trainer
     from .wake_sleep import WakeSleep
 
-    Loop = Trainer | WakeSleep
+    Loop: TypeAlias = Trainer | WakeSleep
 
 NUMBERS = ("step", "rate", "seconds", "simulating", "loss", "norm", "rollbacks", "history")
 

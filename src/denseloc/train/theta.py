@@ -1,8 +1,8 @@
 """Theta: what of the microscope and of its molecules is learned from a movie, with bounds that it may not leave.
 
-PSF: widths, foci and residual maps, as far as a movie without truth can tell them. Where the PSF shows depth, its scale and zero in z are those of the
-calibration: no movie says how far a molecule lies from the focus, only how it looks. Maps keep their light and its centre. Besides: level of the
-background, noise, density, and the laws of photons and z, as a normal law of each.
+PSF: widths, foci and residual maps, as far as a movie without truth can tell them. Where the PSF shows depth, its scale and zero in
+z are those of the calibration: no movie says how far a molecule lies from the focus, only how it looks. Maps keep their light and
+its centre. Besides: level of the background, noise, density, and the laws of photons and z, as a normal law of each.
 
 Source: Speiser, Turaga, Macke 2019, sections 1.1 to 1.3.
 """
@@ -58,6 +58,8 @@ class Theta(nn.Module):
         beginning: of the movie.
         learn_psf: whether the PSF is learned, or only the rest.
     """
+
+    first_maps: Tensor
 
     def __init__(self, psf: PSF, scales: Scales, beginning: Beginning, *, learn_psf: bool = True) -> None:
         super().__init__()
@@ -167,9 +169,10 @@ class Theta(nn.Module):
         parameters = dict(self.named_parameters())
         if "focus_a_nm" in self.learned:
             middle = sum(sum(self.bounds[f"psf.{name}"]) / 2 for name in FOCI) / 2
-            drift = (parameters["psf.focus_a_nm"] + parameters["psf.focus_b_nm"]) / 2 - middle
-            for name in FOCI:
-                parameters[f"psf.{name}"].sub_(drift)
+            foci = [parameters[f"psf.{name}"] for name in FOCI]
+            drift = (foci[0] + foci[1]) / 2 - middle
+            for focus in foci:
+                focus.sub_(drift)
         for name, (low, high) in self.bounds.items():
             if name == "psf.maps":
                 change = _without_light(parameters[name] - self.first_maps)

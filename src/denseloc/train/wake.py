@@ -1,17 +1,20 @@
-"""One look at real frames: sets of emitters drawn from the network, how well they explain the frames, and what network and theta learn of it.
+"""One look at real frames: sets of emitters drawn from the network, how well they explain the frames, and what network and theta learn
+of it.
 
-A set z drawn from the localizer's posterior weighs ``w = p(x | z) p(z) / q(z | x)``, and ``log mean w`` over K sets is a lower bound of log p(x). Theta
-climbs log p(x, z), the network log q(z | x), at sets drawn anew by their weights. K times n frames are rendered as one batch: set k of frame f is frame
-``k n + f``.
+A set z drawn from the localizer's posterior weighs ``w = p(x | z) p(z) / q(z | x)``, and ``log mean w`` over K sets is a lower
+bound of log p(x). Theta climbs log p(x, z), the network log q(z | x), at sets drawn anew by their weights. K times n frames are
+rendered as one batch: set k of frame f is frame ``k n + f``.
 
-In a crowded window no set of a few dozen is right everywhere. So the window is drawn zone by zone: K candidates of a zone, beside what was chosen in the
-zones before it and the network's best guess in those after it, weigh the change of the likelihood; one is chosen by its weight; and the product of the mean
-weights is an unbiased estimate of p(x), so that its logarithm is a lower bound again. With one zone this is the importance-weighted bound of the paper.
+In a crowded window no set of a few dozen is right everywhere. So the window is drawn zone by zone: K candidates of a zone, beside
+what was chosen in the zones before it and the network's best guess in those after it, weigh the change of the likelihood; one is
+chosen by its weight; and the product of the mean weights is an unbiased estimate of p(x), so that its logarithm is a lower bound
+again. With one zone this is the importance-weighted bound of the paper.
 
-Source: Speiser, Turaga, Macke 2019, section 1.6 (equations 16 to 19) and equations 11, 12 (consistency); Burda et al., arXiv 1509.00519; Bornschein and
-Bengio, arXiv 1406.2751. Ours: the zones, which are the filtering bound of Maddison et al., arXiv 1705.09279, over places in place of times; emitters near
-the edge of a window are taken as the network guesses them, because their light is not all seen; and the consistency term compares a set with the
-neighbouring frames' posterior instead of another draw, so that each frame has weights of its own.
+Source: Speiser, Turaga, Macke 2019, section 1.6 (equations 16 to 19) and equations 11, 12 (consistency); Burda et al., arXiv
+1509.00519; Bornschein and Bengio, arXiv 1406.2751. Ours: the zones, which are the filtering bound of Maddison et al., arXiv
+1705.09279, over places in place of times; emitters near the edge of a window are taken as the network guesses them, because their
+light is not all seen; and the consistency term compares a set with the neighbouring frames' posterior instead of another draw, so
+that each frame has weights of its own.
 """
 
 from __future__ import annotations
@@ -296,8 +299,10 @@ class Waking:
         y_nm, x_nm = posterior.pixel_size_nm
         emitters = look.law.emitters(kept).shifted(-first * x_nm, -first * y_nm)
         cut = (..., self.taught, self.taught)
-        maps = {name: _copies(getattr(posterior, name)[cut], kept.k) for name in ("logit", "mean", "sigma", "background")}
-        return -replace(posterior, **maps).log_prob(emitters).mean() / max(1.0, len(kept) / (kept.k * kept.n))
+        maps = (posterior.logit, posterior.mean, posterior.sigma, posterior.background)
+        logit, mean, sigma, background = (_copies(one[cut], kept.k) for one in maps)
+        inside = replace(posterior, logit=logit, mean=mean, sigma=sigma, background=background)
+        return -inside.log_prob(emitters).mean() / max(1.0, len(kept) / (kept.k * kept.n))
 
 
 def _copies(frames: Tensor, k: int) -> Tensor:

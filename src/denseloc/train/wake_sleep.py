@@ -1,12 +1,15 @@
 """Wake-sleep: a localizer and the parameters of its microscope learned from a movie and from simulations in turn.
 
-A wake step looks at frames of the movie: theta climbs the likelihood of what the network sees in them, the network learns the sets that explain them best
-(auto-encoder learning). A sleep step is one of simulator learning, with the PSF and the density that theta has now. Both together are the reweighted
-wake-sleep of the paper. At first theta moves alone, so that the network is not taught by a PSF that is off.
+A wake step looks at frames of the movie: theta climbs the likelihood of what the network sees in them, the network learns the sets
+that explain them best (auto-encoder learning). A sleep step is one of simulator learning, with the PSF and the density that theta
+has now. Both together are the reweighted wake-sleep of the paper. At first theta moves alone, so that the network is not taught by
+a PSF that is off.
 
-Against collapse: bounds on theta, a divergence to the network as it was before, and held-out frames on which the best state is chosen.
+Against collapse: bounds on theta, a divergence to the network as it was before, and held-out frames on which the best state is
+chosen.
 
-Source: Speiser, Turaga, Macke 2019, sections 1.6 and 1.7; Bornschein and Bengio, arXiv 1406.2751. Ours: the anchor, the beginning with theta alone.
+Source: Speiser, Turaga, Macke 2019, sections 1.6 and 1.7; Bornschein and Bengio, arXiv 1406.2751. Ours: the anchor, the beginning
+with theta alone.
 """
 
 from __future__ import annotations
