@@ -39,6 +39,7 @@ from .wake import Look, Noise, Waking, Windows
 
 MOST_SKIPPED = 20
 NUMBERS_PER_SET = 40  # numbers of 4 bytes that a set takes at its peak, per pixel of a frame
+LEAST_GAIN = 0.05  # nats per frame that count as one
 TRIMMED = 0.1  # share of the windows at each end that a mean difference leaves out
 
 
@@ -106,8 +107,8 @@ class Gain:
 
     @property
     def is_certain(self) -> bool:
-        """Whether it lies above 0 by more than two standard errors."""
-        return self.mean > 2 * self.error
+        """Whether it lies above 0 by more than two standard errors, and by more than the draws scatter."""
+        return self.mean > max(2 * self.error, LEAST_GAIN)
 
 
 class WakeSleep:
