@@ -30,6 +30,7 @@ _VERBS: dict[str, str] = {
     "inspect": ".verbs",
     "plan": ".verbs",
     "recalibrate": ".verbs",
+    "adapt": ".verbs",
     "refine": ".verbs",
     "demo": ".verbs",
     "Experiment": ".experiment",

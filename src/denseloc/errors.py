@@ -47,3 +47,9 @@ class Interrupted(DenselocError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class NoGain(DenselocError):
+    """What was made is no better than what it was made from, and was not written."""
+
+    exit_code = 3

@@ -32,6 +32,25 @@ def shifted_poisson(electrons: Tensor, mean: Tensor, variance: float | Tensor) -
     return found * expected.log() - expected - torch.lgamma(found + 1) - tail
 
 
+def shifted_gamma(photons: Tensor, mean: Tensor, excess: Tensor | float, variance: Tensor | float) -> Tensor:
+    """Give the log-density of photons of any camera as one gamma law with the camera's mean and variance.
+
+    ``x + v / e ~ Gamma(shape = (m + v / e) / e, scale = e)``: mean m, variance ``e m + v``. Photons below the law's end count as at it.
+
+    Source: Speiser, Turaga, Macke 2019, equation 3. Ours: the shift, by which read noise adds to the variance and not to the mean.
+
+    Args:
+        photons: what the camera says, in photons.
+        mean: expected photons.
+        excess: variance of the shot noise per photon, e.
+        variance: of the camera's own noise, photons^2, v.
+    """
+    shift = variance / excess
+    shape = (mean + shift).clamp(min=1e-2) / excess
+    scaled = (photons + shift).clamp(min=0.05 * excess) / excess
+    return (shape - 1) * scaled.log() - scaled - torch.lgamma(shape) - torch.as_tensor(excess).log()
+
+
 def multiplied(x: Tensor, mean: Tensor) -> Tensor:
     """Give the log-density at x > 0 of electrons after multiplication, x in units of the gain, without the charge of exactly zero.
 

@@ -15,7 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import DenselocError
-from . import analysis, calibration, conversion, design, house, inspection, planning, refinement
+from . import adaptation, analysis, calibration, conversion, design, house, inspection, planning, refinement
 from .signals import Abandoned, clearing_up
 from .words import complain, note
 
@@ -40,6 +40,7 @@ COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (design.simulate, design.SIMULATE_EXAMPLES),
     (design.train, design.TRAIN_EXAMPLES),
     (design.recalibrate, design.RECALIBRATE_EXAMPLES),
+    (adaptation.adapt, adaptation.ADAPT_EXAMPLES),
     (calibration.calibrate, calibration.CALIBRATE_EXAMPLES),
     (inspection.inspect, inspection.INSPECT_EXAMPLES),
     (planning.plan, planning.PLAN_EXAMPLES),
@@ -72,7 +73,7 @@ def _all(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and give its exit code: 0 done, 2 bad input, 130 or 143 ended by a signal.
+    """Run the command and give its exit code: 0 done, 2 bad input, 3 nothing gained (adapt), 130 or 143 ended by a signal.
 
     Args:
         arguments: what stands after ``denseloc``; None takes those of the process.
@@ -117,6 +118,7 @@ LESS_MEMORY = {
     "simulate": "take a smaller --size or fewer --frames, or a lower density in the document",
     "train": "take a smaller batch_size or patch_px under [training], or a smaller preset under [localizer]",
     "recalibrate": "take a smaller patch_px under [training] of the document and train again",
+    "adapt": "take fewer --samples, or a part of the field with --roi",
     "calibrate": "take a smaller --roi-px",
     "plan": "take fewer --scenes or a lower --density",
 }

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from ..errors import TrainingError
 from ..files import replacing
 
 if TYPE_CHECKING:
     from .loop import Trainer
+    from .wake_sleep import WakeSleep
+
+    Loop: TypeAlias = Trainer | WakeSleep
 
 NUMBERS = ("step", "rate", "seconds", "simulating", "loss", "norm", "rollbacks", "history")
 
 
-def save_checkpoint(path: Path, trainer: Trainer) -> None:
+def save_checkpoint(path: Path, trainer: Loop) -> None:
     """Write everything that the next step depends on."""
-    tensors = {f"localizer.{k}": v for k, v in trainer.localizer.state_dict().items()}
-    tensors |= {f"averaged.{k}": v for k, v in trainer.averaged.state_dict().items()}
+    tensors = {f"{part}.{k}": v for part, module in _parts(trainer).items() for k, v in module.state_dict().items()}
     for i, optimizer in enumerate(trainer.optimizers):
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -36,7 +39,7 @@ def save_checkpoint(path: Path, trainer: Trainer) -> None:
         )
 
 
-def load_checkpoint(path: Path, trainer: Trainer) -> bool:
+def load_checkpoint(path: Path, trainer: Loop) -> bool:
     """Take up a checkpoint; gives False if there is none.
 
     Raises:
@@ -50,7 +53,7 @@ def load_checkpoint(path: Path, trainer: Trainer) -> bool:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if notes.get("settings") != trainer.settings.model_dump(mode="json") or notes.get("mark") != trainer.mark:
             raise TrainingError(f"{path} was left by a training of another document; remove it or choose another output")
-        for part, module in (("localizer", trainer.localizer), ("averaged", trainer.averaged)):
+        for part, module in _parts(trainer).items():
             module.load_state_dict({k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")})
         for i, optimizer in enumerate(trainer.optimizers):
             _restore(optimizer, f"optimizer.{i}.", tensors)
@@ -61,6 +64,23 @@ def load_checkpoint(path: Path, trainer: Trainer) -> bool:
     for name in NUMBERS:
         setattr(trainer, name, notes[name])
     return True
+
+
+def settings_of(path: Path) -> dict[str, Any] | None:
+    """Read the settings that a checkpoint was written with; None where there is none, or it says none."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            settings = json.loads((file.metadata() or {}).get("denseloc", "{}")).get("settings")
+    except (SafetensorError, OSError, ValueError, AttributeError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def _parts(trainer: Loop) -> dict[str, nn.Module]:
+    """Name the modules whose weights the next step depends on."""
+    return {"localizer": trainer.localizer, "averaged": trainer.averaged, **getattr(trainer, "also", {})}
 
 
 def _notes(text: str) -> dict[str, Any]:

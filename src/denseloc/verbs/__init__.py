@@ -1,5 +1,6 @@
 """The verbs that join several rooms: each takes files or core types, writes whole files, and gives back what it found."""
 
+from .adaptation import Adaptation, adapt
 from .assessment import evaluate
 from .calibration import Calibration, calibrate
 from .conversion import Conversion, convert
@@ -13,6 +14,7 @@ from .reporting import Report, report
 from .simulation import Simulation, simulate
 
 __all__ = [
+    "Adaptation",
     "Calibration",
     "Conversion",
     "Demo",
@@ -22,6 +24,7 @@ __all__ = [
     "Refinement",
     "Report",
     "Simulation",
+    "adapt",
     "calibrate",
     "convert",
     "demo",

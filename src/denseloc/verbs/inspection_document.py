@@ -60,7 +60,7 @@ def draft(
         "description": f"from the inspection of {movie.name}",
         "pixel_size_nm": list(size) if size[0] != size[1] else size[0],
         "psf": {"kind": "gaussian", "width_nm": _round(found.width_nm.value)} if psf is None else {"file": str(psf)},
-        "camera": _camera(found, camera),
+        "camera": camera_section(found, camera),
         "specimen": {
             "density_per_um2": _density(found),
             "z_nm": _depths(light.depths, known_nm),
@@ -90,7 +90,7 @@ def _density(found: Conditions) -> list[float]:
     return [_round(least), _round(value * min(max(LEAST_FACTOR, high / value), MOST_FACTOR))]
 
 
-def _camera(found: Conditions, camera: Camera | None) -> dict[str, Any]:
+def camera_section(found: Conditions, camera: Camera | None) -> dict[str, Any]:
     """Write the camera that was given as it is, or one with the gain, offset and noise that were measured."""
     if isinstance(camera, EMCCD):
         return dict(camera.settings.model_dump(mode="json", exclude_none=True))

@@ -1,0 +1,142 @@
+"""The command that takes a trained model to a real movie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Option
+
+from . import options
+from .analysis import Watch
+from .screen import Screen, clock
+from .signals import orderly_stop
+from .words import caution, console, duration, frame_range, pairs, pixel_size, region, say
+
+if TYPE_CHECKING:
+    from ..train.wake_sleep import WakeSleepProgress
+    from ..verbs import Adaptation
+
+AdaptedOut = Annotated[Path, Option("--out", "-o", metavar="MODEL2", help="Model file to write, .safetensors.", show_default=False)]
+Minutes = Annotated[float, Option(min=0.01, help="Time to spend.")]
+Samples = Annotated[
+    int | None,
+    Option(
+        metavar="K", min=2, max=4096, help="Sets of emitters drawn for each frame.", show_default="32, fewer where memory is short"
+    ),
+]
+KeepPsf = Annotated[bool, Option("--keep-psf", help="Keep the PSF; learn network, background and rates only.")]
+ResumeAdapting = Annotated[bool, Option("--resume", help="Go on from the checkpoint beside the model file.")]
+
+ADAPT_EXAMPLES = (
+    "denseloc adapt general-2d movie.tif -o mine.safetensors --pixel-size-nm 100",
+    "denseloc adapt model.safetensors movie.tif -o adapted.safetensors --minutes 40",
+    "denseloc adapt model.safetensors movie.tif -o adapted.safetensors --keep-psf --frames 0:2000",
+    "denseloc adapt model.safetensors movie.tif -o adapted.safetensors --resume",
+)
+
+
+def adapt(
+    model: options.TrainedModel,
+    movie: options.Movie,
+    out: AdaptedOut,
+    minutes: Minutes = 12.0,
+    samples: Samples = None,
+    keep_psf: KeepPsf = False,
+    pixel_size_nm: options.PixelSize = None,
+    camera: options.Camera = None,
+    frames: options.FrameRange = None,
+    roi: options.Roi = None,
+    planes: options.Planes = None,
+    resume: ResumeAdapting = False,
+    no_report: options.NoReport = False,
+    quiet: options.Quiet = False,
+    device: options.Device = None,
+) -> None:
+    """Adapt a trained model to a movie: network, PSF and rates learn from its frames and from simulations in turn.
+
+    The model is written only if held-out frames are explained better than before; else the exit code is 3. Ctrl-C leaves a checkpoint
+    for --resume.
+    """
+    with Screen("looking at the movie", "adapting", quiet) as screen:
+        from .. import verbs
+        from ..preparation import read_camera
+
+        if resume:
+            _refuse_with_resume(samples, keep_psf)
+        watch = _Watch(screen)
+        with orderly_stop(screen.say, "the present round") as stop:
+            made = verbs.adapt(
+                model,
+                movie,
+                out,
+                minutes=minutes,
+                samples=samples,
+                learn_psf=not keep_psf,
+                pixel_size_nm=pixel_size(pixel_size_nm),
+                camera=None if camera is None else read_camera(camera),
+                planes=planes,
+                frames=frame_range(frames),
+                roi_px=region(roi),
+                device=device,
+                resume=resume,
+                page=not no_report,
+                prepared=Watch(screen).prepared,
+                report=watch.report,
+                say=screen.say,
+                stop=stop,
+            )
+    if not quiet:
+        _show(made)
+    if made.refused is not None:
+        from ..errors import NoGain
+
+        raise NoGain(f"no model was written: {made.refused}")
+
+
+def _refuse_with_resume(samples: int | None, keep_psf: bool) -> None:
+    given = [name for name, value in (("--samples", samples is not None), ("--keep-psf", keep_psf)) if value]
+    if given:
+        raise typer.BadParameter(f"{' and '.join(given)} with --resume; the checkpoint has its own settings", param_hint="--resume")
+
+
+class _Watch:
+    """Shows how an adaptation goes."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+
+    def report(self, progress: WakeSleepProgress) -> None:
+        """Show the gain of the held-out bound and the time left."""
+        for message in progress.messages:
+            self.screen.say(message, "yellow")
+        gain = "" if progress.gain is None else f"held-out bound {progress.gain:+.2f}  "
+        left = (progress.steps - progress.step) * progress.seconds / max(progress.step, 1)
+        self.screen.step(progress.step, progress.steps, f"{gain}{clock(left)} left")
+
+
+def _show(made: Adaptation) -> None:
+    """Say what changed."""
+    before, after = made.quality
+    rows = [
+        (
+            "bound",
+            f"{made.gain.mean:+.2f} ± {made.gain.error:.2f} nats per held-out frame, {made.network_gain.mean:+.2f} of them by the network",
+        ),
+        ("found", f"{before.per_frame:.2f} to {after.per_frame:.2f} localizations in a window"),
+        ("probability", f"{before.probability:.3f} to {after.probability:.3f} on average"),
+        ("sigma", f"{before.sigma_nm:.1f} to {after.sigma_nm:.1f} nm (median)"),
+        ("chi2", f"{before.chi2:.3f} to {after.chi2:.3f} per pixel"),
+    ]
+    rows += [
+        (name.partition(",")[0] if name.endswith("factor") else name, f"{made.theta[0][name]:.4g} to {value:.4g}")
+        for name, value in made.theta[1].items()
+    ]
+    console().print(pairs(rows))
+    for warning in made.warnings:
+        caution(warning)
+    if made.file is not None:
+        say(f"model    {made.file}   {made.steps} rounds, {duration(made.seconds)}")
+    if made.page is not None:
+        say(f"report   {made.page}")

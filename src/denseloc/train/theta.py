@@ -1,0 +1,254 @@
+"""Theta: what of the microscope and of its molecules is learned from a movie, with bounds that it may not leave.
+
+PSF: widths, foci and residual maps, as far as a movie without truth can tell them. Where the PSF shows depth, its scale and zero in
+z are those of the calibration: no movie says how far a molecule lies from the focus, only how it looks. Maps keep their light and
+its centre. Besides: level of the background, noise, density, and the laws of photons and z, as a normal law of each.
+
+Source: Speiser, Turaga, Macke 2019, sections 1.1 to 1.3.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..camera import density
+from ..localize.base import Scales
+from ..localize.draws import Draws, SetLaw
+from ..optics import PSF
+
+SCALED = {"width_nm": 1.6, "width_1_nm": 1.6, "width_2_nm": 1.6, "width_ratio": 1.5, "separation_nm": 1.3}
+"""Parameters of PSFs that may change by a factor, and by which at most."""
+SHARES = ("weight_1", "balance")
+FOCI = ("focus_a_nm", "focus_b_nm")
+FOCI_MOVE = 0.5  # of their distance
+MAPS_MOVE = 0.25  # of the PSF's peak
+ODD = 1e-3  # share of pixels that hold what the model does not know, such as dust
+ODD_RANGE = 1e3  # photons over which such light is spread evenly, for the frames' log-likelihood
+NEAR_BOUND = 0.01
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What is known of a movie before theta is learned.
+
+    Args:
+        per_um2: emitters per um^2 and frame.
+        photons: typical photons of an emitter.
+        photons_sd: standard deviation of their logarithm.
+        z_nm: (low, high).
+    """
+
+    per_um2: float
+    photons: float
+    photons_sd: float
+    z_nm: tuple[float, float]
+
+
+class Theta(nn.Module):
+    """The generative parameters.
+
+    Args:
+        psf: learned in place.
+        scales: units of the localizer.
+        beginning: of the movie.
+        learn_psf: whether the PSF is learned, or only the rest.
+    """
+
+    first_maps: Tensor
+
+    def __init__(self, psf: PSF, scales: Scales, beginning: Beginning, *, learn_psf: bool = True) -> None:
+        super().__init__()
+        self.psf, self.scales = psf, scales
+        y_nm, x_nm = scales.pixel_size_nm
+        low, high = beginning.z_nm
+        unit = scales.z_unit_nm or 1.0
+        spread = max((high - low) / unit / math.sqrt(12), 1e-2)
+
+        def scalar(value: float) -> nn.Parameter:
+            return nn.Parameter(torch.tensor(float(value)))
+
+        self.log_background, self.log_noise = scalar(0.0), scalar(0.0)
+        self.log_per_px = scalar(math.log(max(beginning.per_um2 * y_nm * x_nm * 1e-6, 1e-6)))
+        self.photons_mean = scalar(math.log(max(beginning.photons, 1.0) / scales.photon_unit))
+        self.photons_log_sd = scalar(math.log(min(max(beginning.photons_sd, 0.15), 1.5)))
+        self.z_mean, self.z_log_sd = scalar((low + high) / 2 / unit), scalar(math.log(spread))
+        self.bounds: dict[str, tuple[float, float]] = {}
+        for name, reach in (
+            ("log_background", math.log(2)),
+            ("log_noise", math.log(2)),
+            ("log_per_px", math.log(10)),
+            ("photons_mean", math.log(10)),
+            ("photons_log_sd", math.log(5)),
+            ("z_mean", 1.0),
+            ("z_log_sd", math.log(4)),
+        ):
+            at = float(getattr(self, name).detach())
+            self.bounds[name] = (at - reach, at + reach)
+        for value in (self.z_mean, self.z_log_sd):
+            value.requires_grad_(scales.z_unit_nm > 0)
+        psf.requires_grad_(False)
+        self.learned = self._free_psf() if learn_psf else []
+
+    def _free_psf(self) -> list[str]:
+        """Set free what can be learned of the PSF, and note its bounds; gives the names."""
+        learned = []
+        values = dict(self.psf.named_parameters())
+        for name, value in values.items():
+            at = float(value.detach()) if value.ndim == 0 else math.nan
+            if name in SCALED and value.ndim == 0 and at > 0:
+                self.bounds[f"psf.{name}"] = (at / SCALED[name], at * SCALED[name])
+            elif name in SHARES and value.ndim == 0:
+                self.bounds[f"psf.{name}"] = (min(0.05, at), max(0.95, at))
+            elif name in FOCI and all(focus in values for focus in FOCI):
+                reach = FOCI_MOVE * abs(float(values[FOCI[0]].detach() - values[FOCI[1]].detach())) + 10.0
+                self.bounds[f"psf.{name}"] = (at - reach, at + reach)
+            elif name == "maps":
+                middle = torch.zeros(1, device=value.device)
+                with torch.no_grad():
+                    peak = float(self.psf(torch.zeros(1, 2, device=value.device), middle).max())
+                self.register_buffer("first_maps", value.detach().clone())
+                self.bounds["psf.maps"] = (-MAPS_MOVE * peak, MAPS_MOVE * peak)
+            else:
+                continue
+            value.requires_grad_(True)
+            learned.append(name)
+        return learned
+
+    # ---------------------------------------------------------------------------------------------------------------------- the model
+
+    @property
+    def per_um2(self) -> float:
+        """Emitters per um^2 and frame."""
+        y_nm, x_nm = self.scales.pixel_size_nm
+        return math.exp(float(self.log_per_px.detach())) / (y_nm * x_nm * 1e-6)
+
+    def log_prior(self, law: SetLaw, draws: Draws) -> Tensor:
+        """Log-probability (k, n) of drawn sets: Poisson number, even places, normal laws of log photons and z."""
+        _, _, z, brightness = draws.value.unbind(-1)
+        marks = _log_normal(brightness, self.photons_mean, self.photons_log_sd)
+        if self.scales.z_unit_nm:
+            marks = marks + _log_normal(z, self.z_mean, self.z_log_sd)
+        return law.log_prior(draws, self.log_per_px.exp(), marks)
+
+    def log_likelihood(self, photons: Tensor, expected: Tensor, excess: Tensor, variance: Tensor) -> Tensor:
+        """Log-density of each pixel; a few pixels may hold anything, so that one speck of dust does not decide.
+
+        Args:
+            photons, expected: (..., h, w), of one shape.
+            excess, variance: of the camera, broadcastable.
+        """
+        noise = self.log_noise.exp()
+        usual = density.shifted_gamma(photons, expected, excess * noise, variance * noise)
+        return torch.logaddexp(usual + math.log1p(-ODD), usual.new_tensor(math.log(ODD / ODD_RANGE)))
+
+    # --------------------------------------------------------------------------------------------------------------------- the ascent
+
+    def groups(self, rate: float) -> list[dict[str, Any]]:
+        """Step sizes relative to each parameter's usual size."""
+        rates: dict[float, list[nn.Parameter]] = {}
+        for name, value in self.named_parameters():
+            if value.requires_grad:
+                size = 1.0
+                if name == "psf.maps":
+                    size = 0.2 * self.bounds[name][1]
+                elif name.startswith("psf.") and name.removeprefix("psf.") in FOCI:
+                    size = 100.0
+                elif name.startswith("psf."):
+                    size = max(abs(float(value.detach())), 0.1)
+                rates.setdefault(rate * size, []).append(value)
+        return [{"params": values, "lr": lr, "peak": lr} for lr, values in rates.items()]
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Bring what a step has moved beyond its bounds back, and take out of it what no movie can tell."""
+        parameters = dict(self.named_parameters())
+        if "focus_a_nm" in self.learned:
+            middle = sum(sum(self.bounds[f"psf.{name}"]) / 2 for name in FOCI) / 2
+            foci = [parameters[f"psf.{name}"] for name in FOCI]
+            drift = (foci[0] + foci[1]) / 2 - middle
+            for focus in foci:
+                focus.sub_(drift)
+        for name, (low, high) in self.bounds.items():
+            if name == "psf.maps":
+                change = _without_light(parameters[name] - self.first_maps)
+                parameters[name].copy_(self.first_maps + change.clamp(low, high))
+            else:
+                parameters[name].clamp_(low, high)
+        self.psf.keep_possible()
+
+    def at_bounds(self) -> list[str]:
+        """Say, one line each, what has run to its bound: the model lacks something that this parameter cannot give."""
+        lines = []
+        for name, (low, high) in self.bounds.items():
+            value = self.get_parameter(name)
+            if name == "psf.maps" or not value.requires_grad:
+                continue
+            near = NEAR_BOUND * (high - low)
+            at = float(value.detach())
+            if not low + near < at < high - near:
+                what, shown, end = _in_words(name, at, self.scales)
+                lines.append(
+                    f"{what} ran to its bound, {shown}; {'less' if at <= low + near else 'more'} was wanted: {end}, or train anew"
+                )
+        return lines
+
+    def values(self) -> dict[str, float]:
+        """Give all that is learned, in units for people; maps by their largest change as a share of the PSF's peak."""
+        y_nm, x_nm = self.scales.pixel_size_nm
+        found = {name: float(self.psf.get_parameter(name).detach()) for name in self.learned if name != "maps"}
+        if "maps" in self.learned:
+            most = float((self.psf.get_parameter("maps").detach() - self.first_maps).abs().max())
+            found["largest change of the maps"] = most / self.bounds["psf.maps"][1] * MAPS_MOVE
+        found |= {
+            "background, factor": math.exp(float(self.log_background.detach())),
+            "noise variance, factor": math.exp(float(self.log_noise.detach())),
+            "density per um2": math.exp(float(self.log_per_px.detach())) / (y_nm * x_nm * 1e-6),
+            "photons, median": math.exp(float(self.photons_mean.detach())) * self.scales.photon_unit,
+            "photons, spread of the logarithm": math.exp(float(self.photons_log_sd.detach())),
+        }
+        if self.scales.z_unit_nm:
+            found["z, mean in nm"] = float(self.z_mean.detach()) * self.scales.z_unit_nm
+            found["z, spread in nm"] = math.exp(float(self.z_log_sd.detach())) * self.scales.z_unit_nm
+        return found
+
+
+def _log_normal(value: Tensor, mean: Tensor, log_sd: Tensor) -> Tensor:
+    return -0.5 * ((value - mean) / log_sd.exp()) ** 2 - log_sd - 0.5 * math.log(2 * math.pi)
+
+
+def _without_light(maps: Tensor) -> Tensor:
+    """Take the mean and the first moments out of maps (..., s, s): light is the photons' matter, its centre that of the positions."""
+    s = maps.shape[-1]
+    at = torch.linspace(-1, 1, s, device=maps.device)
+    maps = maps - maps.mean((-1, -2), keepdim=True)
+    for slope in (at.expand(s, s), at[:, None].expand(s, s)):
+        maps = maps - slope * (maps * slope).sum((-1, -2), keepdim=True) / slope.square().sum()
+    return maps
+
+
+def _in_words(name: str, value: float, scales: Scales) -> tuple[str, str, str]:
+    """Say what a parameter is, its value, and what to look at where it runs to its bound."""
+    if name.startswith("psf."):
+        return f"'{name.removeprefix('psf.')}' of the PSF", f"{value:.4g}", "calibrate the PSF from beads"
+    known = {
+        "log_background": (
+            "the background",
+            f"{math.exp(value):.3g} times the measured one",
+            "look at the background of the movie",
+        ),
+        "log_noise": ("the noise", f"{math.exp(value):.3g} times the camera's variance", "give the camera (--camera)"),
+        "log_per_px": ("the density", f"{math.exp(value):.3g} per pixel", "look at the movie"),
+        "photons_mean": ("the photons", f"{math.exp(value) * scales.photon_unit:.4g}", "give the camera (--camera)"),
+        "photons_log_sd": ("the spread of the photons", f"{math.exp(value):.3g} in the logarithm", "look at the movie"),
+        "z_mean": ("the mean depth", f"{value * scales.z_unit_nm:.4g} nm", "widen z_nm of the document"),
+        "z_log_sd": ("the spread of depths", f"{math.exp(value) * scales.z_unit_nm:.4g} nm", "change z_nm of the document"),
+    }
+    return known[name]
+
+
+__all__ = ["Beginning", "Theta"]
