@@ -31,7 +31,9 @@ def loop(document: dict[str, Any], checkpoint: Path | None = None, **settings: A
     schedule = WakeSleepSettings(**{**usual, **settings})
     noise = Noise(1.0, float(batch.conditions[0, 2]))
     held_out = windows.select(slice(8, 12))
-    return WakeSleep(localizer, theta, simulator, windows.select(slice(0, 8)), held_out, noise, schedule, checkpoint=checkpoint, mark="m")
+    return WakeSleep(
+        localizer, theta, simulator, windows.select(slice(0, 8)), held_out, noise, schedule, checkpoint=checkpoint, mark="m"
+    )
 
 
 def state(one: WakeSleep) -> list[Tensor]:
