@@ -187,7 +187,7 @@ def test_shares_of_shares_are_said_as_one():
     twice = Selection(filter_rate=0.5).of(Selection(filter_rate=0.2).of(table()))
     assert twice.provenance.settings["selection"] == {"filter_rate": pytest.approx(0.6)}
     assert twice.provenance.settings["assumed"][-1] == "kept: without the 60 % of largest expected error"
-    with pytest.raises(TableError, match="0.88; expected a share from 0 to 0.85"):
+    with pytest.raises(TableError, match=r"0\.88; expected a share from 0 to 0\.85"):
         Selection(filter_rate=0.7).of(twice.with_provenance(settings={"selection": {"filter_rate": 0.6}}))
 
 
