@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from .data import Block, Frames, Movie
 from .errors import MovieError
-from .preparation import Preparation
+from .localize import Localizer
+from .preparation import MOST_LOOKED_OVER, Preparation
 
 
 def frames_of(block: Block, movie: Movie, ready: Preparation, device: torch.device) -> Frames:
@@ -49,6 +51,68 @@ def blocks_of(whole: Movie, part: Movie, n: int, context: int, start: int) -> It
             first, last = max(part.frames[0], first), min(part.frames[1], last)
             counts = whole.read(first, last)
         yield Block(counts, first, begin, end)
+
+
+def all_over(whole: Movie, part: Movie, n: int) -> Iterator[Block]:
+    """Give frames spread evenly over the movie, n at a time, always the same ones: all of them, or `MOST_LOOKED_OVER` of a longer movie.
+
+    A frame outside of the part that cannot be read is left out.
+    """
+    first, last = whole.frames
+    counts: list[np.ndarray] = []
+    for i in map(int, np.unique(np.linspace(first, last - 1, min(MOST_LOOKED_OVER, last - first)).round())):
+        try:
+            counts.append(whole.read(i, i + 1))
+        except MovieError:
+            if part.frames[0] <= i < part.frames[1]:
+                raise
+        if len(counts) == n:
+            yield Block(np.concatenate(counts), i, i, i + 1)
+            counts = []
+    if counts:
+        yield Block(np.concatenate(counts), last - 1, last - 1, last)
+
+
+def look_over(
+    localizer: Localizer,
+    whole: Movie,
+    part: Movie,
+    ready: Preparation,
+    device: torch.device,
+    n: int,
+    tile_px: int,
+    heed: Callable[[], None],
+) -> None:
+    """Show frames from all over a movie to a localizer that wants it: the same ones whatever part is localized and wherever a run goes on.
+
+    Args:
+        localizer: on the device, told the conditions.
+        whole: the movie.
+        part: frames that are to be localized.
+        ready: camera and background.
+        device: where to compute.
+        n: frames at once; does not change the result.
+        tile_px: largest tile that is computed at once; does not change the result.
+        heed: called for each n frames; ends the run if it must.
+    """
+    if not localizer.sees_all_frames:
+        return
+
+    def seen() -> Iterator[Frames]:
+        for block in ahead(all_over(whole, part, n)):
+            heed()
+            yield frames_of(block, part, ready, device)
+
+    localizer.look_over(seen(), tile_px)
+
+
+@contextmanager
+def forgetting(localizer: Localizer) -> Iterator[None]:
+    """Let a localizer forget the movie at the end, however that comes."""
+    try:
+        yield
+    finally:
+        localizer.forget()
 
 
 def ahead(blocks: Iterator[Block]) -> Iterator[Block]:

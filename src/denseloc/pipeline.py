@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .blocks import ahead, blocks_of, frames_of
+from .blocks import ahead, blocks_of, forgetting, frames_of, look_over
 from .camera import Camera
 from .data import Movie, Provenance
 from .errors import CalibrationError, ModelError, MovieError, OutputError
@@ -159,11 +159,12 @@ def localize(
     ready.camera.to(chosen)  # prepare() has made a copy
     provenance = selection.noted(_provenance(movie, whole.frames[1], ready, threshold))
     check_table(out, provenance)
-    with alone(out):
+    with alone(out), forgetting(localizer):
         journal = Journal(out, provenance, movie, resume)
         with journal.kept():
             n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, movie.n_planes * movie.field_px[0] * movie.field_px[1])))
             found = journal.rows()
+            look_over(localizer, whole, movie, ready, chosen, n, tile_px, lambda: journal.heed(stop(), "in the first look"))
             for block in ahead(blocks_of(whole, movie, n, localizer.context, journal.next_frame)):
                 table = selection.keep(localizer(frames_of(block, movie, ready, chosen), (block.start, block.stop), tile_px))
                 journal.add(table, block.start, block.stop)

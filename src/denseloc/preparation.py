@@ -31,6 +31,8 @@ from .units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 GENERAL = "general-2d"
 LEAST_SIDE_PX = 8
 UNEVEN = 1.4  # ratio of bright to dark background from which on it is followed pixel by pixel
+MOST_LOOKED_OVER = 1000  # frames that a model with global context averages; the mean of more says nothing new
+FEW_FRAMES = 16  # below, the mean over a movie says little of its structure
 CROWDED = 0.3  # emitters within two widths from which on a low quantile is no background any more
 
 
@@ -129,6 +131,8 @@ def prepare(
         lines.append(
             f"the model is made for one microscope ({_psf_in_words(experiment)}); with another PSF its positions, z above all, are wrong"
         )
+    if chosen.localizer.sees_all_frames:
+        lines.append(f"global context: mean over {min(MOST_LOOKED_OVER, movie.n_frames)} of {movie.n_frames} frames")
     if background is not None:
         lines.append("the background is uneven and is followed pixel by pixel")
     return Preparation(
@@ -145,9 +149,14 @@ def prepare(
         background=background,
         measured=measured,
         lines=lines,
-        warnings=judge_conditions(measured, experiment, size, least)
-        if experiment.localizer.needs_training
-        else _judge_density(measured, experiment, least),
+        warnings=[
+            *_judge_length(movie, chosen),
+            *(
+                judge_conditions(measured, experiment, size, least)
+                if experiment.localizer.needs_training
+                else _judge_density(measured, experiment, least)
+            ),
+        ],
     )
 
 
@@ -156,6 +165,16 @@ def _chosen(chosen: Model, by_itself: bool) -> str:
     if not chosen.experiment.localizer.needs_training:
         return f"method: {chosen.name}"
     return f"model: {chosen.name}" + (" (chosen; --model takes another)" if by_itself else "")
+
+
+def _judge_length(movie: Movie, chosen: Model) -> list[str]:
+    """Warn of a movie of too few frames for global context."""
+    if not chosen.localizer.sees_all_frames or movie.n_frames >= FEW_FRAMES:
+        return []
+    return [
+        f"the movie has {movie.n_frames} frame{'' if movie.n_frames == 1 else 's'}; model {chosen.name} looks at the mean over all frames of a "
+        f"movie, which says little of its structure below {FEW_FRAMES}: expect no more than without global context"
+    ]
 
 
 def _judge_density(measured: Conditions, experiment: Experiment, at_least: float) -> list[str]:

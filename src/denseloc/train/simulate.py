@@ -22,7 +22,7 @@ class Simulator:
         width_px: size of the PSF in focus, in pixels, at scale 1.
         psf_scale: range of a factor on the PSF's widths, drawn for each window evenly in the logarithm.
         told_error: standard deviation of the relative error of the background and width that the localizer is told.
-        lone_fraction: fraction of windows whose neighbours count as missing.
+        lone_fraction: fraction of windows whose frames are seen as if there were no others.
         frames: frames of a window.
         context: frames at each end of a window that serve as neighbours only.
         reference: (4,) conditions of a localizer that is not told any, or None.
