@@ -20,6 +20,7 @@ from .files import alone
 from .formats import check_table, open_movie, table_suffixes, write_table
 from .formats.psf_files import foreign_notes, known_pixel_size, read_psf_for
 from .journal import Journal
+from .localize.rescaling import rescaled
 from .machine import choose_device, keep_memory
 from .model_file import Model, find_model
 from .optics import PSFSettings
@@ -81,6 +82,7 @@ def localize(
     min_probability: float | None = None,
     max_sigma_nm: float | None = None,
     min_photons: float | None = None,
+    rescale_offsets: bool = False,
     tile_px: int = 512,
     block_frames: int | None = None,
     device: str | None = None,
@@ -108,6 +110,7 @@ def localize(
         min_probability: rows with less are left out.
         max_sigma_nm: rows with a larger sigma in x or y are left out.
         min_photons: rows with less are left out.
+        rescale_offsets: spread sub-pixel positions that lean to the pixels' centres (see `localize.rescaling`); the table says so.
         tile_px: largest tile computed at once. Does not change the result.
         block_frames: frames read and kept at once. Does not change the result.
         device: "cpu", "cuda", ...; the best one there is if None.
@@ -171,7 +174,10 @@ def localize(
                 found += len(table)
                 report(Progress(block.stop - movie.frames[0], movie.n_frames, found, time.monotonic() - started))
                 journal.heed(stop(), f"after frame {block.stop - 1} of {movie.frames[1] - 1}")
-            rows = write_table(out, journal.parts(stop), provenance)
+            parts = journal.parts(stop)
+            if rescale_offsets:
+                parts, provenance = rescaled(lambda: journal.parts(stop), provenance)
+            rows = write_table(out, parts, provenance)
         journal.remove()
     return Run(out, rows, movie.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance)
 

@@ -48,6 +48,7 @@ def localize(
     min_probability: options.MinProbability = None,
     max_sigma_nm: options.MaxSigmaNm = None,
     min_photons: options.MinPhotons = None,
+    rescale_offsets: options.RescaleOffsets = False,
     allow_truncated: options.AllowTruncated = False,
     planes: options.Planes = None,
     refine: options.Refine = False,
@@ -67,6 +68,8 @@ def localize(
         from .. import pipeline
         from ..preparation import read_camera
 
+        if refine and rescale_offsets:
+            raise typer.BadParameter("refined positions know no pixels; leave it or --refine out", param_hint="--rescale-offsets")
         watch = Watch(screen, resume)
 
         def prepared(ready: Preparation) -> None:
@@ -92,6 +95,7 @@ def localize(
                     min_probability=min_probability,
                     max_sigma_nm=max_sigma_nm,
                     min_photons=min_photons,
+                    rescale_offsets=rescale_offsets,
                     tile_px=tile_px,
                     prepared=prepared,
                     stop=stop,
@@ -105,6 +109,8 @@ def localize(
     if late:
         raise ended(late, f"{run.table} is whole; picture and report were not made (denseloc render and denseloc report do it)")
     finish(run, quiet, not no_picture, not no_report)
+    if rescale_offsets and not quiet:
+        say(run.provenance.settings["assumed"][-1])
     if made is not None and not quiet:
         told(made)
 

@@ -46,6 +46,10 @@ MaxSigmaNm = Annotated[
     float | None, _given("Leave out rows with a larger sigma in x or y.", metavar="NM", rich_help_panel=SELECTION)
 ]
 MinPhotons = Annotated[float | None, _given("Leave out rows with fewer photons.", metavar="N", rich_help_panel=SELECTION)]
+RescaleOffsets = Annotated[
+    bool,
+    _switch("--rescale-offsets", "Spread positions that lean to the middle of their camera pixel, where the sample allows it."),
+]
 
 # localize
 TableOut = Annotated[

@@ -4,11 +4,13 @@ from .challenge import Assessment, assess, assess_all
 from .coverage import Coverage, Pulls, coverage, in_words, read_pulls
 from .matching import Pairs, match
 from .offset import Offset, find_offset, read_wobble, remove_offset, shift_truth
+from .subpixel import Evenness, subpixel_evenness
 from .summary import describe
 
 __all__ = [
     "Assessment",
     "Coverage",
+    "Evenness",
     "Offset",
     "Pairs",
     "Pulls",
@@ -23,4 +25,5 @@ __all__ = [
     "read_wobble",
     "remove_offset",
     "shift_truth",
+    "subpixel_evenness",
 ]
