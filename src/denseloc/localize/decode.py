@@ -15,7 +15,8 @@ Source: Speiser, Turaga, Macke, "Teaching deep neural networks to localize sourc
 simulation-based learning and unsupervised learning" (2019), sections 1.4 and 1.5; the mixture objective and the predicted standard deviations
 are those of Speiser et al., Nature Methods 18 (2021) 1082.
 
-An emitter that lasts has one position in all its frames (the specimen draws places by molecule), so that targets in consecutive frames are tied.
+An emitter that lasts has one position in all its frames (the specimen draws places by molecule), so that its offsets in consecutive frames are the
+same in training, as the paper has it. With ``specimen.blinking`` "none" nothing lasts, and neighbours tell nothing.
 
 Ours: the half-resolution trunk of the small presets, decoding by predicted position, log-photons, and the neighbourhood form of the loss.
 """
