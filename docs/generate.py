@@ -138,7 +138,7 @@ def multiplications_per_px(network: Any) -> float:
         if isinstance(layer, torch.nn.Conv2d):
             layer.register_forward_hook(count)
     features = network.frame_features(torch.zeros(1, 1, 64, 64), None)
-    network.fuse(features, features, features, None)
+    network.fuse((features, features, features), None)
     return sum(counted) / 64**2
 
 

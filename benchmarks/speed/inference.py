@@ -51,7 +51,7 @@ def as_authors(photons: torch.Tensor, net: StackedUNets, batch: int) -> None:
     windows = torch.stack((padded[:-2], padded[1:-1], padded[2:]), 1)
     with torch.inference_mode():
         for part in windows.split(batch):
-            net.fuse(*(net.frame_features(part[:, i], None) for i in range(3)), None)
+            net.fuse([net.frame_features(part[:, i], None) for i in range(3)], None)
 
 
 def seconds(task: Callable[[], None]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 from .data import Block, Frames, Localizations, Movie
 from .errors import MovieError
 from .journal import Journal
-from .preparation import Preparation
+from .localize import Localizer
+from .preparation import MOST_LOOKED_OVER, Preparation
 
 BLOCK_PX = 1 << 22  # pixels of a block of frames: some seconds of work, some tens of MB
 MAX_BLOCK = 512
@@ -63,7 +65,7 @@ def work_through(
         Interrupted: ``stop`` asked for it.
     """
     started = time.monotonic()
-    n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, part.n_planes * part.field_px[0] * part.field_px[1])))
+    n = frames_at_once(part, block_frames)
     first, last = part.frames
     found = journal.rows()
     for block in ahead(blocks_of(whole, part, n, context, journal.next_frame)):
@@ -72,6 +74,11 @@ def work_through(
         found += len(table)
         report(Progress(block.stop - first, part.n_frames, found, time.monotonic() - started))
         journal.heed(stop(), f"after frame {block.stop - 1} of {last - 1}")
+
+
+def frames_at_once(part: Movie, block_frames: int | None) -> int:
+    """Give the frames of a block: as many as asked for, or by the size of the field."""
+    return block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, part.n_planes * part.field_px[0] * part.field_px[1])))
 
 
 def frames_of(block: Block, movie: Movie, ready: Preparation, device: torch.device) -> Frames:
@@ -110,6 +117,68 @@ def blocks_of(whole: Movie, part: Movie, n: int, context: int, start: int) -> It
             first, last = max(part.frames[0], first), min(part.frames[1], last)
             counts = whole.read(first, last)
         yield Block(counts, first, begin, end)
+
+
+def all_over(whole: Movie, part: Movie, n: int) -> Iterator[Block]:
+    """Give frames spread evenly over the movie, n at a time, always the same ones: all of them, or `MOST_LOOKED_OVER` of a longer movie.
+
+    A frame outside of the part that cannot be read is left out.
+    """
+    first, last = whole.frames
+    counts: list[np.ndarray] = []
+    for i in map(int, np.unique(np.linspace(first, last - 1, min(MOST_LOOKED_OVER, last - first)).round())):
+        try:
+            counts.append(whole.read(i, i + 1))
+        except MovieError:
+            if part.frames[0] <= i < part.frames[1]:
+                raise
+        if len(counts) == n:
+            yield Block(np.concatenate(counts), i, i, i + 1)
+            counts = []
+    if counts:
+        yield Block(np.concatenate(counts), last - 1, last - 1, last)
+
+
+def look_over(
+    localizer: Localizer,
+    whole: Movie,
+    part: Movie,
+    ready: Preparation,
+    device: torch.device,
+    n: int,
+    tile_px: int,
+    heed: Callable[[], None],
+) -> None:
+    """Show frames from all over a movie to a localizer that wants it: the same ones whatever part is localized and wherever a run goes on.
+
+    Args:
+        localizer: on the device, told the conditions.
+        whole: the movie.
+        part: frames that are to be localized.
+        ready: camera and background.
+        device: where to compute.
+        n: frames at once; does not change the result.
+        tile_px: largest tile that is computed at once; does not change the result.
+        heed: called for each n frames; ends the run if it must.
+    """
+    if not localizer.sees_all_frames:
+        return
+
+    def seen() -> Iterator[Frames]:
+        for block in ahead(all_over(whole, part, n)):
+            heed()
+            yield frames_of(block, part, ready, device)
+
+    localizer.look_over(seen(), tile_px)
+
+
+@contextmanager
+def forgetting(localizer: Localizer) -> Iterator[None]:
+    """Let a localizer forget the movie at the end, however that comes."""
+    try:
+        yield
+    finally:
+        localizer.forget()
 
 
 def ahead(blocks: Iterator[Block]) -> Iterator[Block]:

@@ -71,11 +71,16 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _frames_for_context(self) -> Experiment:
-        needed = 2 * self.localizer.context + 1
-        if self.localizer.needs_training and self.training.frames < needed:
+        needed, frames = 2 * self.localizer.neighbours + 1, self.training.frames
+        if self.localizer.needs_training and self.localizer.sees_all_frames and frames < 2:
             raise ValueError(
-                f"training.frames {self.training.frames}; a localizer of kind '{self.localizer.kind}' that looks at "
-                f"{self.localizer.context} frame on each side learns from windows of at least {needed}"
+                f"training.frames {frames}; global context is what the frames of a movie say together, and is learned from windows of many: "
+                "give 16 or more, or localizer.context = 'none'"
+            )
+        if self.localizer.needs_training and frames < needed:
+            raise ValueError(
+                f"training.frames {frames}; a localizer of kind '{self.localizer.kind}' that looks at "
+                f"{self.localizer.neighbours} frame on each side learns from windows of at least {needed}"
             )
         return self
 

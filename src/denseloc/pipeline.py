@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .blocks import Progress, work_through
+from .blocks import Progress, forgetting, frames_at_once, look_over, work_through
 from .camera import Camera
 from .data import Frames, Localizations, Movie, Provenance
 from .errors import CalibrationError, ModelError, MovieError, OutputError
@@ -19,6 +19,7 @@ from .experiment import Experiment
 from .formats import check_table, open_movie, table_suffixes, write_table
 from .formats.psf_files import foreign_notes, known_pixel_size, read_psf_for
 from .journal import Journal, finished
+from .localize.rescaling import rescaled
 from .machine import choose_device, free_bytes, keep_memory
 from .model_file import Model, find_model
 from .optics import PSFSettings
@@ -74,6 +75,7 @@ def localize(
     max_sigma_nm: float | None = None,
     min_photons: float | None = None,
     filter_rate: float | None = None,
+    rescale_offsets: bool = False,
     tile_px: int = 512,
     block_frames: int | None = None,
     device: str | None = None,
@@ -104,6 +106,7 @@ def localize(
         min_photons: rows with less are left out.
         filter_rate: share, 0 to 0.85, of all rows of the movie to leave out: those of the largest expected error (root of the summed squares of
             the sigmas), exactly, found when all frames are done.
+        rescale_offsets: spread sub-pixel positions that lean to the pixels' centres (see `localize.rescaling`); the table says so.
         tile_px: largest tile computed at once. Does not change the result.
         block_frames: frames read and kept at once. Does not change the result.
         device: "cpu", "cuda", ...; the best one there is if None.
@@ -141,7 +144,7 @@ def localize(
         check_image(image, part, localizer, ready.model.experiment.localizer.kind)
         provenance = replace(provenance, settings={**provenance.settings, "image": image.name})
     check_table(out, provenance)
-    with Journal.of(out, provenance, part, resume) as journal:
+    with Journal.of(out, provenance, part, resume) as journal, forgetting(localizer):
         rows = finished(out, provenance) if resume and (image is None or image.exists()) else None
         if rows is None:
             pictures = None if image is None else PictureSum(journal, part, localizer.picture_px)
@@ -153,6 +156,8 @@ def localize(
                 pictures.add(picture.cpu().numpy(), span)
                 return selection.keep(table), None
 
+            n = frames_at_once(part, block_frames)
+            look_over(localizer, whole, part, ready, chosen, n, tile_px, lambda: journal.heed(stop(), "in the first look"))
             work_through(
                 whole,
                 part,
@@ -165,7 +170,7 @@ def localize(
                 report=report,
                 stop=stop,
             )
-            rows = write_table(out, selection.whole(lambda: journal.parts(stop)), provenance)
+            rows, provenance = _write(out, lambda: selection.whole(lambda: journal.parts(stop)), provenance, rescale_offsets)
             if pictures is not None and image is not None:
                 pictures.write(image, part, ready.pixel_size_nm)
     return Run(out, rows, part.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance, image)
@@ -196,6 +201,16 @@ def psf_for(
     found, record = read_psf_for(psf, size, asked)
     told = [f"PSF: {psf}", *(f"note: {Path(psf).name}: {note}" for note in foreign_notes(record))]
     return found, known_pixel_size(record) if size is None else asked, told
+
+
+def _write(
+    out: Path, parts: Callable[[], Iterator[Localizations]], provenance: Provenance, rescale_offsets: bool
+) -> tuple[int, Provenance]:
+    """Write the rows, with their positions spread over the pixels if that is asked for; gives their number, and what the table says of itself."""
+    if not rescale_offsets:
+        return write_table(out, parts(), provenance), provenance
+    spread, provenance = rescaled(parts, provenance)
+    return write_table(out, spread, provenance), provenance
 
 
 def _check_asked(out: Path, threshold: float | None, tile_px: int, block_frames: int | None) -> None:

@@ -34,6 +34,8 @@ GENERAL = "general-2d"
 GIVEN, OF_DOCUMENT = "given", "the model's document"  # where a camera comes from
 LEAST_SIDE_PX = 8
 UNEVEN = 1.4  # ratio of bright to dark background from which on it is followed pixel by pixel
+MOST_LOOKED_OVER = 1000  # frames that a model with global context averages; the mean of more says nothing new
+FEW_FRAMES = 16  # below, the mean over a movie says little of its structure
 CROWDED = 0.3  # emitters within two widths from which on a low quantile is no background any more
 
 
@@ -117,8 +119,11 @@ def prepare(
         conditions=conditions,
         background=background,
         measured=measured,
-        lines=_lines(chosen, model is None, method is not None, size, source, measured, background is not None),
-        warnings=doubts + judge(measured, experiment, at_least=least),
+        lines=[
+            *_lines(chosen, model is None, method is not None, size, source, measured, background is not None),
+            *_looked_over(movie, chosen),
+        ],
+        warnings=doubts + _judge_length(movie, chosen) + judge(measured, experiment, at_least=least),
     )
 
 
@@ -195,6 +200,22 @@ def _chosen(chosen: Model, by_itself: bool) -> str:
     if not chosen.experiment.localizer.needs_training:
         return f"method: {chosen.name}" + (" (chosen; --method multi takes crowds apart)" if by_itself else "")
     return f"model: {chosen.name}" + (" (chosen; --model takes another)" if by_itself else "")
+
+
+def _looked_over(movie: Movie, chosen: Model) -> list[str]:
+    """Say how many frames a model with global context looks at first."""
+    seen = min(MOST_LOOKED_OVER, movie.n_frames)
+    return [f"global context: mean over {seen} of {movie.n_frames} frames"] if chosen.localizer.sees_all_frames else []
+
+
+def _judge_length(movie: Movie, chosen: Model) -> list[str]:
+    """Warn of a movie of too few frames for global context."""
+    if not chosen.localizer.sees_all_frames or movie.n_frames >= FEW_FRAMES:
+        return []
+    return [
+        f"the movie has {movie.n_frames} frame{'' if movie.n_frames == 1 else 's'}; model {chosen.name} looks at the mean over all frames of a "
+        f"movie, which says little of its structure below {FEW_FRAMES}: expect no more than without global context"
+    ]
 
 
 def _with_survey(measured: Conditions, seen: Survey, least: float) -> Conditions:

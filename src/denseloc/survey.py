@@ -69,7 +69,7 @@ def survey(
 
     Args:
         movie: counts.
-        localizer: of the model; it is left as it was.
+        localizer: of the model; it is left as it was, but for a movie that it has looked over.
         camera: turns counts of the movie's region into photons.
         conditions: what the localizer is told.
         background: (y, x) uneven background of the region in photons, or None.
@@ -80,6 +80,7 @@ def survey(
     Returns:
         What was found; None where no frame could be read.
     """
+    localizer.forget()
     before = localizer.conditions, localizer.threshold
     localizer.conditions, localizer.threshold = conditions, least
     counts, photons, seen_um2 = [], [], 0.0

@@ -117,7 +117,7 @@ def reach_of(net: nn.Module, side: int) -> int:
     image = torch.ones(1, 1, side, side)
     image.requires_grad_()
     features = net.frame_features(image, None)
-    maps = net.fuse(features, features, features, None)
+    maps = net.fuse((features, features, features), None)
     middle = side // 2
     (slope,) = torch.autograd.grad(maps[..., middle : middle + 4, middle : middle + 4].sum(), image)
     rows = torch.nonzero(slope[0, 0].abs().sum(1))[:, 0]

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from denseloc.experiment import Experiment
+from denseloc.localize.posterior import PixelPosterior
+from denseloc.specimen.blinking import BLINKING
 from denseloc.train import Simulator
 
 
@@ -132,3 +134,31 @@ def test_later_planes_are_shifted_against_the_first(tiny_document: dict[str, Any
 def test_one_plane_is_not_shifted(tiny_document: dict[str, Any]) -> None:
     one, other = (simulator(tiny_document, plane_shift_nm=d).draw(2, torch.Generator().manual_seed(1)).photons for d in (0.0, 80.0))
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("blinking", [kind for kind in BLINKING.names() if kind not in ("none", "mixed")])
+@pytest.mark.parametrize("structure", ["uniform", "filaments"])
+def test_the_targets_of_a_molecule_are_tied_over_its_frames(
+    blinking: str, structure: str, tiny_document: dict[str, Any], generator: torch.Generator
+) -> None:
+    """A molecule that is on in consecutive frames has one position, and so one pixel and one offset in all of them."""
+    changes = {"blinking": {"kind": blinking}, "structure": {"kind": structure}, "z_nm": [-300.0, 300.0]}
+    drawn = simulator({**tiny_document, "specimen": {**tiny_document["specimen"], **changes}})
+    e = drawn.draw(20, generator).emitters
+    maps = torch.zeros(60, 20, 20)
+    posterior = PixelPosterior(
+        maps, maps[:, None].repeat(1, 4, 1, 1), maps[:, None].repeat(1, 4, 1, 1), maps, (100.0, 100.0), 300.0, 1e3
+    )
+    frame, row, column, value = posterior.coordinates(e)
+    pairs = torch.nonzero((e.molecule[:, None] == e.molecule) & (frame[:, None] + 1 == frame))
+    first, second = pairs[:, 0], pairs[:, 1]
+    assert len(pairs) > 20
+    assert (frame[first] // 3 == frame[second] // 3).all()  # never from one window to another
+    assert torch.equal(row[first], row[second])
+    assert torch.equal(column[first], column[second])
+    assert torch.equal(value[first, :3], value[second, :3])
+
+
+def test_without_blinking_no_two_frames_share_a_molecule(tiny_document: dict[str, Any], generator: torch.Generator) -> None:
+    e = simulator(tiny_document).draw(20, generator).emitters
+    assert len(torch.unique(e.molecule)) == len(e)

@@ -55,6 +55,7 @@ def localize(
     max_sigma_nm: options.MaxSigmaNm = None,
     min_photons: options.MinPhotons = None,
     filter_rate: options.FilterRate = None,
+    rescale_offsets: options.RescaleOffsets = False,
     allow_truncated: options.AllowTruncated = False,
     planes: options.Planes = None,
     refine: options.Refine = False,
@@ -75,6 +76,8 @@ def localize(
         from ..formats import check_table
         from ..preparation import read_camera
 
+        if refine and rescale_offsets:
+            raise typer.BadParameter("refined positions know no pixels; leave it or --refine out", param_hint="--rescale-offsets")
         watch = Watch(screen, resume)
 
         def prepared(ready: Preparation) -> None:
@@ -103,6 +106,7 @@ def localize(
                 max_sigma_nm=max_sigma_nm,
                 min_photons=min_photons,
                 filter_rate=filter_rate,
+                rescale_offsets=rescale_offsets,
                 tile_px=tile_px,
                 prepared=prepared,
                 stop=stop,
@@ -119,6 +123,8 @@ def localize(
     if late:
         raise ended(late, f"{run.table} is whole; picture and report were not made (denseloc render and denseloc report do it)")
     finish(run, quiet, not no_picture, not no_report)
+    if rescale_offsets and not quiet:
+        say(run.provenance.settings["assumed"][-1])
     if made is not None and not quiet:
         told(made)
 

@@ -15,7 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import DenselocError
-from . import adaptation, analysis, calibration, conversion, design, house, inspection, planning, refinement
+from . import adaptation, analysis, calibration, compression, conversion, design, house, inspection, planning, refinement
 from .signals import Abandoned, clearing_up
 from .words import complain, note
 
@@ -37,6 +37,7 @@ COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (analysis.report, analysis.REPORT_EXAMPLES),
     (analysis.evaluate, analysis.EVALUATE_EXAMPLES),
     (conversion.convert, conversion.CONVERT_EXAMPLES),
+    (compression.compress, compression.COMPRESS_EXAMPLES),
     (design.simulate, design.SIMULATE_EXAMPLES),
     (design.train, design.TRAIN_EXAMPLES),
     (design.recalibrate, design.RECALIBRATE_EXAMPLES),

@@ -9,7 +9,7 @@ from typer import Option
 
 from . import options
 from .screen import Screen
-from .words import caution, number, say
+from .words import caution, number, pixel_size, say
 
 ConvertedOut = Annotated[
     Path,
@@ -21,6 +21,7 @@ ConvertedOut = Annotated[
 CONVERT_EXAMPLES = (
     "denseloc convert table.parquet -o table.csv",
     "denseloc convert table.parquet -o sure.hdf5 --max-sigma-nm 20 --min-photons 300",
+    "denseloc convert table.parquet -o even.parquet --rescale-offsets",
 )
 
 
@@ -31,6 +32,8 @@ def convert(
     max_sigma_nm: options.MaxSigmaNm = None,
     min_photons: options.MinPhotons = None,
     filter_rate: options.FilterRate = None,
+    rescale_offsets: options.RescaleOffsets = False,
+    pixel_size_nm: options.PixelSize = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Write a table in another format, whole or without the rows that do not hold what you ask for."""
@@ -44,6 +47,8 @@ def convert(
             max_sigma_nm=max_sigma_nm,
             min_photons=min_photons,
             filter_rate=filter_rate,
+            rescale_offsets=rescale_offsets,
+            pixel_size_nm=pixel_size(pixel_size_nm),
         )
     if not quiet:
         rest = made.read - made.rows
@@ -59,3 +64,5 @@ def convert(
         if made.read and not made.rows:
             caution("no row is left; ask for less")
         say(f"table    {made.table}   {number(made.rows)} localizations" + (f", {number(rest)} left out" if rest else ""))
+        if made.rescaled:
+            say(made.rescaled)

@@ -49,6 +49,10 @@ MinPhotons = Annotated[float | None, _given("Leave out rows with fewer photons."
 FilterRate = Annotated[
     float | None, _given("Leave out this share, 0 to 0.85, of largest expected error.", metavar="R", rich_help_panel=SELECTION)
 ]
+RescaleOffsets = Annotated[
+    bool,
+    _switch("--rescale-offsets", "Spread positions that lean to the middle of their camera pixel, where the sample allows it."),
+]
 
 # localize
 TableOut = Annotated[

@@ -1,6 +1,7 @@
 """What flows on the two stairs."""
 
 from .columns import COLUMNS, CONVENTIONS, Column
+from .compression import Compression, compressed
 from .emitters import Emitters
 from .frames import Frames
 from .grid import Grid
@@ -13,6 +14,7 @@ __all__ = [
     "CONVENTIONS",
     "Block",
     "Column",
+    "Compression",
     "Emitters",
     "FrameSource",
     "Frames",
@@ -21,5 +23,6 @@ __all__ = [
     "Localizations",
     "Movie",
     "Provenance",
+    "compressed",
     "movie_from_array",
 ]

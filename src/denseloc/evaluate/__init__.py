@@ -4,12 +4,14 @@ from .challenge import Assessment, assess, assess_all
 from .coverage import Coverage, Pulls, coverage, in_words, read_pulls
 from .matching import Pairs, match
 from .offset import Offset, find_offset, read_wobble, remove_offset, shift_truth
+from .subpixel import Evenness, subpixel_evenness
 from .summary import describe
 from .voxels import VoxelConfusion, voxel_confusion
 
 __all__ = [
     "Assessment",
     "Coverage",
+    "Evenness",
     "Offset",
     "Pairs",
     "Pulls",
@@ -25,5 +27,6 @@ __all__ = [
     "read_wobble",
     "remove_offset",
     "shift_truth",
+    "subpixel_evenness",
     "voxel_confusion",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -70,7 +71,7 @@ class LocalizerSettings(Section):
     """Whether it fits a PSF: its section has a key ``psf``, and where that is None it gets the document's."""
 
     @property
-    def context(self) -> int:
+    def neighbours(self) -> int:
         """Number of neighbouring frames that it looks at on each side; training windows hold them besides the frames that are learned."""
         return 0
 
@@ -78,6 +79,11 @@ class LocalizerSettings(Section):
     def depths_nm(self) -> tuple[float, float] | None:
         """Lowest and highest z that it can give, where a key of its section limits them; None for no limit."""
         return None
+
+    @property
+    def sees_all_frames(self) -> bool:
+        """Whether it looks at what all frames of a movie say together; training windows stand for movies then."""
+        return False
 
     @property
     def is_told(self) -> bool:
@@ -100,6 +106,7 @@ class Localizer(nn.Module, ABC):
         context: number of neighbouring frames that it looks at on each side.
         halo_px: how far a pixel's result depends on its neighbours; tiles overlap by this much.
         align_px: tiles begin at multiples of this.
+        sees_all_frames: whether it wants to look over a movie (`look_over`) before it localizes it part by part.
         conditions: what it is told of the movie; set before use.
         threshold: least probability of a localization, None for the method's own.
         correction: makes its uncertainties true; None leaves them as the method states them.
@@ -109,6 +116,7 @@ class Localizer(nn.Module, ABC):
     context: int = 0
     halo_px: int = 0
     align_px: int = 1
+    sees_all_frames: bool = False
     threshold: float | None = None
     correction: Correction | None = None
     picture_px: int = 0
@@ -125,6 +133,19 @@ class Localizer(nn.Module, ABC):
     def corrected(self, table: Localizations, frames: Frames) -> Localizations:
         """Correct the uncertainties of a table as the method states it."""
         return table if self.correction is None else self.correction.apply(table, frames.pixel_size_nm)
+
+    def look_over(self, frames: Iterable[Frames], tile_px: int = 512) -> None:
+        """Look at frames from all over a movie, before it is localized part by part; methods that look at each part alone do nothing.
+
+        What is seen holds until the next call or `forget`. Without it, the frames that are localized together count as the movie.
+
+        Args:
+            frames: blocks of any frames of the movie, all of one size and place.
+            tile_px: largest tile that is computed at once; does not change the result.
+        """
+
+    def forget(self) -> None:
+        """Forget what `look_over` has seen."""
 
     def own_probability(self, reported: float) -> float:
         """Give the method's own probability that is reported as ``reported``."""
@@ -177,7 +198,7 @@ class Batch:
         conditions: (b, 4) background, excess, noise variance, PSF width in px, as a localizer would be told.
         emitters: those of the inner frames that lie inside the frame; frames count 0 .. b (t - 2 c) - 1, window by window.
         background: (b (t - 2 c), 1, h, w) true background of the inner frames.
-        absent: (b,) windows whose outer frames are to be treated as missing, as at the ends of a movie.
+        absent: (b,) windows whose frames are to be treated as if there were no others: without neighbours, as at the ends of a movie.
     """
 
     photons: Tensor

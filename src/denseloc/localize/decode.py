@@ -1,12 +1,22 @@
 """DECODE: simultaneous detection and localization with temporal context.
 
-Each frame passes a first network; the features of three consecutive frames are joined by a second one, which gives for each camera pixel
-the probability that an emitter lies in it, its position relative to the pixel's centre, its depth and photons, the standard deviations of
-these, and the background.
+Each frame passes a first network; its features are joined with those of its context by a second one, which gives for each camera pixel the
+probability that an emitter lies in it, its position relative to the pixel's centre, its depth and photons, the standard deviations of these, and
+the background.
+
+The context is local (the features of the frames before and after), global (the mean over all frames of the movie of the features at the same
+place, which says where there is structure), both, or none. The paper learns global context with a running mean over its last 100 batches of crops.
+For simulations that would be a mean over unrelated samples, which knows nothing of the place. Here a training window is a movie of its own, whose
+frames share one structure, and the mean goes over the frames of the window; it needs long windows (``training.frames``) and a document with a
+structure. A share of the windows (``training.lone_fraction``) is learned as movies of one frame: no neighbours, and the frame itself as the mean.
+At inference a first pass over the movie (`Decode.look_over`) collects the mean, as in the paper, and a second one localizes.
 
 Source: Speiser, Turaga, Macke, "Teaching deep neural networks to localize sources in super-resolution microscopy by combining
 simulation-based learning and unsupervised learning" (2019), sections 1.4 and 1.5; the mixture objective and the predicted standard deviations
 are those of Speiser et al., Nature Methods 18 (2021) 1082.
+
+An emitter that lasts has one position in all its frames (the specimen draws places by molecule), so that its offsets in consecutive frames are the
+same in training, as the paper has it. With ``specimen.blinking`` "none" nothing lasts, and neighbours tell nothing.
 
 Ours: the half-resolution trunk of the small presets, decoding by predicted position, log-photons, and the neighbourhood form of the loss.
 """
@@ -14,7 +24,7 @@ Ours: the half-resolution trunk of the small presets, decoding by predicted posi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -23,13 +33,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..data import Emitters, Frames, Localizations
+from ..errors import ModelError
 from ..units import PixelSize
 from .base import Batch, LocalizerSettings, Scales, TrainableLocalizer
 from .candidates import Candidates, candidates, merge_by_position, suppress_non_maxima, to_localizations
 from .decode_networks import SIZES, HalfResolutionNet, StackedUNets
 from .layers import bfloat16_helps, compressed, noise_of
+from .overview import Overview
 from .posterior import PixelPosterior
-from .tiles import tiles
+from .tiles import Tile, tiles
 
 BATCH_PX = 1 << 15  # pixels of a frame batch at inference; small enough to stay in the cache
 
@@ -40,6 +52,10 @@ class DecodeSettings(LocalizerSettings):
     kind: Literal["decode"] = "decode"
     preset: Literal["tiny", "small", "medium", "paper"] = Field(
         "small", description="size: two CPU cores in under an hour ... the paper's", examples=["tiny"]
+    )
+    context: Literal["none", "local", "global", "both"] = Field(
+        "local",
+        description="what a frame is seen with: the frames before and after it, the mean over all frames of the movie, or both",
     )
     objective: Literal["mixture", "per_pixel"] = Field(
         "mixture", description="count and Gaussian mixture, or the 2019 paper's Bernoulli form"
@@ -58,9 +74,14 @@ class DecodeSettings(LocalizerSettings):
     )
 
     @property
-    def context(self) -> int:
-        """One frame on each side."""
-        return 1
+    def neighbours(self) -> int:
+        """One frame on each side with local context."""
+        return 1 if self.context in ("local", "both") else 0
+
+    @property
+    def sees_all_frames(self) -> bool:
+        """Whether it has global context."""
+        return self.context in ("global", "both")
 
     @property
     def is_told(self) -> bool:
@@ -75,17 +96,18 @@ class DecodeSettings(LocalizerSettings):
 class Decode(TrainableLocalizer):
     """Network, posterior, loss and decoding in one."""
 
-    context = 1
-
     def __init__(self, settings: DecodeSettings, scales: Scales) -> None:
         super().__init__(scales)
         self.settings = settings
+        self.context, self.sees_all_frames = settings.neighbours, settings.sees_all_frames
+        self.overview: Overview | None = None
         conditions = 4 if settings.conditioned else 0
+        joins = 1 + 2 * self.context + int(self.sees_all_frames)
         self.net: HalfResolutionNet | StackedUNets
         if settings.preset == "paper":
-            self.net = StackedUNets(scales.planes, 48, settings.upsampling, conditions)
+            self.net = StackedUNets(scales.planes, 48, settings.upsampling, conditions, joins)
         else:
-            self.net = HalfResolutionNet(scales.planes, SIZES[settings.preset], settings.upsampling, conditions)
+            self.net = HalfResolutionNet(scales.planes, SIZES[settings.preset], settings.upsampling, conditions, joins)
         self.halo_px, self.align_px = self.net.halo, self.net.stride
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -133,23 +155,35 @@ class Decode(TrainableLocalizer):
         """Give the posterior of the inner frames of windows, for training.
 
         Args:
-            photons: (b, t, planes, h, w), t >= 3.
+            photons: (b, t, planes, h, w), t >= 2 c + 1 with c the number of neighbours on each side.
             conditions: (b, 4).
-            absent: (b,) True where the neighbouring frames are to be treated as missing, as at the ends of a movie.
+            absent: (b,) True where a frame is to be seen as if there were no others: without neighbours, as at the ends of a movie.
 
         Returns:
-            posterior of the b (t - 2) inner frames, window by window.
+            posterior of the b (t - 2 c) inner frames, window by window.
         """
         b, t = photons.shape[:2]
         image, told = self.prepare(photons.flatten(0, 1), conditions.repeat_interleave(t, 0))
-        features = self.net.frame_features(image, told)
-        features = features.unflatten(0, (b, t))
-        neighbours = features if absent is None else features * (~absent).to(features.dtype)[:, None, None, None, None]
-        inner = conditions.repeat_interleave(t - 2, 0)
-        parts = (part.flatten(0, 1) for part in (neighbours[:, :-2], features[:, 1:-1], neighbours[:, 2:]))
-        before, centre, after = (part.contiguous(memory_format=torch.channels_last) for part in parts)
-        told = None if told is None else told[::t].repeat_interleave(t - 2, 0)
-        return self.posterior(self.net.fuse(before, centre, after, told), inner)
+        features = self.net.frame_features(image, told).unflatten(0, (b, t))
+        inner = t - 2 * self.context
+        parts = (part.flatten(0, 1).contiguous(memory_format=torch.channels_last) for part in self._in_context(features, absent))
+        told = None if told is None else told[::t].repeat_interleave(inner, 0)
+        return self.posterior(self.net.fuse(list(parts), told), conditions.repeat_interleave(inner, 0))
+
+    def _in_context(self, features: Tensor, absent: Tensor | None) -> Iterator[Tensor]:
+        """Give what `fuse` joins for the inner frames of windows, from features (b, t, f, h, w): (b, t - 2 c, f, h, w) each."""
+        t, c = features.shape[1], self.context
+        alone = None if absent is None else absent[:, None, None, None, None]
+        if c:
+            neighbours = features if alone is None else features * (~alone).to(features.dtype)
+            yield neighbours[:, :-2]
+        centre = features[:, c : t - c]
+        yield centre
+        if c:
+            yield neighbours[:, 2:]
+        if self.sees_all_frames:
+            mean = features.mean(1, keepdim=True).expand_as(centre)
+            yield mean if alone is None else torch.where(alone, centre, mean)
 
     def loss(self, posterior: PixelPosterior, emitters: Emitters, background: Tensor) -> Tensor:
         """Negative log-probability of the true emitters, per frame and emitter, plus the squared error of the log-background.
@@ -195,69 +229,128 @@ class Decode(TrainableLocalizer):
             found = suppress_non_maxima(pixels, self.least_probability)
         return to_localizations(found, pixel_size_nm or self.scales.pixel_size_nm, self.scales.z_unit_nm, self.scales.photon_unit)
 
-    def stream(self, photons: Tensor, keep: tuple[int, int], field: Tensor | None = None) -> Iterator[tuple[int, PixelPosterior]]:
+    def stream(
+        self, photons: Tensor, keep: tuple[int, int], field: Tensor | None = None, mean: Tensor | None = None
+    ) -> Iterator[tuple[int, PixelPosterior]]:
         """Run over consecutive frames of one tile; each frame's features are computed once.
 
         Args:
             photons: (n, planes, h, w), any size.
             keep: (start, stop) of the frames wanted, as indices; the others serve as context.
             field: (h, w) uneven background, or None.
+            mean: (1, f, rows, columns) mean features of the movie, for a model with global context.
 
         Yields:
             index of the first frame of a batch, and the posterior of the batch (only wanted frames).
         """
         n, _, h, w = photons.shape
-        bottom, right = (-side % self.align_px for side in (h, w))
-        if bottom or right:
-            photons = functional.pad(photons, (0, right, 0, bottom), mode="replicate")
-        whole = field if field is None else functional.pad(field[None, None], (0, right, 0, bottom), mode="replicate")[0, 0]
-        batch = max(1, BATCH_PX // ((h + bottom) * (w + right)))
-        known = self.conditions if self.settings.conditioned else self.scales.reference  # what it saw in training
-        conditions = known.tensor(batch, photons.device)
+        c = self.context
+        photons, whole = self._filled(photons), field if field is None else self._filled(field[None, None])[0, 0]
+        conditions = self._conditions(photons)
+        batch = len(conditions)
         told = self.prepare(photons[:1], conditions[:1], whole)[1]
-        held: Tensor | None = None  # features of the two frames before those computed next, zeros outside of the movie
-        first = max(0, keep[0] - self.context)
-        last = min(n, keep[1] + self.context)
-        for start in range(first, last + 1, batch):
+        held: Tensor | None = None  # features of the 2 c frames before those computed next, zeros outside of the movie
+        first = max(0, keep[0] - c)
+        last = min(n, keep[1] + c)
+        for start in range(first, last + c, batch):
             with (
                 torch.inference_mode(),
                 torch.autocast(photons.device.type, dtype=torch.bfloat16, enabled=bfloat16_helps(photons.device)),
             ):
                 held, joined = self._next(photons[start : min(start + batch, last)], conditions, held, whole)
-                # joined holds the features of frames start-2 .. start+batch-1, from which the maps of start-1 .. start+batch-2 follow
-                lo, hi = max(keep[0], start - 1), min(keep[1], start + batch - 1)
+                # joined holds the features of frames start-2c .. start+batch-1, from which the maps of start-c .. start+batch-c-1 follow
+                lo, hi = max(keep[0], start - c), min(keep[1], start + batch - c)
                 if lo >= hi:
                     continue
-                before, centre, after = (joined[lo - start + i : hi - start + i] for i in (1, 2, 3))
-                maps = self.net.fuse(before, centre, after, None if told is None else told.expand(hi - lo, -1))
+                parts = [joined[lo - start + i : hi - start + i] for i in range(c, 3 * c + 1)]
+                if mean is not None:
+                    parts.append(mean.to(joined.dtype).expand(hi - lo, -1, -1, -1))
+                maps = self.net.fuse(parts, None if told is None else told.expand(hi - lo, -1))
             yield lo, self.posterior(maps[:, :, :h, :w], conditions[: hi - lo], field)
 
+    def _filled(self, pixels: Tensor) -> Tensor:
+        """Repeat the last row and column of (n, planes, h, w) until the sides suit the network."""
+        bottom, right = (-side % self.align_px for side in pixels.shape[-2:])
+        return functional.pad(pixels, (0, right, 0, bottom), mode="replicate") if bottom or right else pixels
+
+    def _conditions(self, photons: Tensor) -> Tensor:
+        """Give what the network is told of the frames of a batch, (batch, 4), as many as are computed at once: those it saw in training."""
+        batch = max(1, BATCH_PX // (photons.shape[-2] * photons.shape[-1]))
+        known = self.conditions if self.settings.conditioned else self.scales.reference
+        return known.tensor(batch, photons.device)
+
     def _next(self, photons: Tensor, conditions: Tensor, held: Tensor | None, field: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Compute the features of the next frames behind the two held ones; dark ones before the movie's first frame and after its last."""
-        batch, n = len(conditions), len(photons)
+        """Compute the features of the next frames behind the held ones; dark ones before the movie's first frame and after its last."""
+        n, c = len(photons), self.context
         parts = [] if held is None else [held]
         if n:
-            filled = photons if n == batch else torch.cat((photons, photons[-1:].expand(batch - n, -1, -1, -1)))
-            image, told = self.prepare(filled, conditions, field)
-            features = self.net.frame_features(image, told)[:n]
-            parts = [*(parts or [_dark(features, 2)]), features]
-        if n < batch:
-            parts.append(_dark(parts[0], 1))
+            features = self._features(photons, conditions, field)
+            parts = [*(parts or [_dark(features, 2 * c)]), features]
+        if n < len(conditions):
+            parts.append(_dark(parts[0], c))
         joined = torch.cat(parts)
-        return joined[-2:], joined
+        return joined[len(joined) - 2 * c :], joined
+
+    def _features(self, photons: Tensor, conditions: Tensor, field: Tensor | None) -> Tensor:
+        """Compute the features of at most a batch of frames; a smaller one is filled up, so that each frame's do not depend on its size."""
+        batch, n = len(conditions), len(photons)
+        filled = photons if n == batch else torch.cat((photons, photons[-1:].expand(batch - n, -1, -1, -1)))
+        image, told = self.prepare(filled, conditions, field)
+        return self.net.frame_features(image, told)[:n]
+
+    def look_over(self, frames: Iterable[Frames], tile_px: int = 512) -> None:
+        """Average the features of frames from all over a movie; see `Localizer.look_over`."""
+        self.overview = self._seen(frames, tile_px) if self.sees_all_frames else None
+
+    def forget(self) -> None:
+        """Forget the movie."""
+        self.overview = None
+
+    @torch.inference_mode()
+    def _seen(self, blocks: Iterable[Frames], tile_px: int) -> Overview:
+        """Average the features of frames."""
+        seen: Overview | None = None
+        for frames in blocks:
+            if seen is None:
+                seen = Overview(frames.shape_px, frames.origin_px, self.align_px, self.net.place_px)
+            for tile in tiles(frames.shape_px, tile_px, self.halo_px, self.align_px):
+                photons, field = self._part(frames, tile)
+                photons, whole = self._filled(photons), field if field is None else self._filled(field[None, None])[0, 0]
+                conditions = self._conditions(photons)
+                with torch.autocast(photons.device.type, dtype=torch.bfloat16, enabled=bfloat16_helps(photons.device)):
+                    for some in photons.split(len(conditions)):
+                        seen.add(tile, self._features(some, conditions, whole))
+            seen.count(len(frames))
+        if seen is None:
+            raise ModelError("no frame of the movie could be looked at, which a model with global context needs; check the movie")
+        return seen
+
+    def _part(self, frames: Frames, tile: Tile) -> tuple[Tensor, Tensor | None]:
+        """Cut a tile out of frames: photons, and the uneven background where the network is told one."""
+        uneven = frames.background if self.settings.conditioned else None
+        return frames.photons[:, :, tile.outer[0], tile.outer[1]], None if uneven is None else uneven[tile.outer[0], tile.outer[1]]
 
     @torch.inference_mode()
     def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> Localizations:
-        """Localize; see `Localizer.forward`. The context that is missing at the ends of the movie counts as dark."""
+        """Localize; see `Localizer.forward`. The neighbours that are missing at the ends of the movie count as dark.
+
+        Raises:
+            ModelError: global context, and the frames lie elsewhere than those that were looked over.
+        """
         first = frames.first_frame
         start, stop = (first, first + len(frames)) if keep is None else keep
+        seen = self.overview or self._seen([frames], tile_px) if self.sees_all_frames else None
+        if seen is not None and not seen.covers(frames.shape_px, frames.origin_px):
+            raise ModelError(
+                f"frames of {frames.shape_px} px at {frames.origin_px}, but the movie that was looked over has {seen.shape_px} px at "
+                f"{seen.origin_px}; look over this one (look_over), or forget that one (forget)"
+            )
         found: list[Candidates] = []
         for tile in tiles(frames.shape_px, tile_px, self.halo_px, self.align_px):
-            part = frames.photons[:, :, tile.outer[0], tile.outer[1]]
+            part, field = self._part(frames, tile)
             origin = (frames.origin_px[0] + tile.outer[0].start, frames.origin_px[1] + tile.outer[1].start)
-            uneven = frames.background if self.settings.conditioned else None
-            field = None if uneven is None else uneven[tile.outer[0], tile.outer[1]]
-            for index, posterior in self.stream(part, (start - first, stop - first), field):
+            mean = None if seen is None else seen.mean(tile.outer, frames.origin_px)
+            for index, posterior in self.stream(part, (start - first, stop - first), field, mean):
                 found.append(candidates(posterior, first + index, origin, tile.core_inside))
         return self.decode(Candidates.concat(found), frames.pixel_size_nm)
 

@@ -24,6 +24,7 @@ from .validate import Score, score
 
 PARTS = 5
 """Parts of the schedule "steps": the paper of LUENN begins with two at one rate, and halves it at the begin of each other."""
+VALIDATION_FRAMES = 256  # in each of two batches, at most where windows are long
 
 
 class TrainingSettings(Section):
@@ -32,7 +33,11 @@ class TrainingSettings(Section):
     steps: int = Field(8000, ge=1, description="optimizer steps")
     batch_size: int = Field(24, ge=1, le=4096, description="windows in a step")
     frames: int = Field(
-        4, ge=1, le=16, description="consecutive frames of a window; those with all neighbours that the localizer wants are learned"
+        4,
+        ge=1,
+        le=128,
+        description="consecutive frames of a window, of one structure; those with all neighbours that the localizer wants are learned, and with "
+        "global context a window is the movie: 16 or more then",
     )
     patch_px: int = Field(40, ge=16, multiple_of=4, description="width of a simulated frame")
     optimizer: Literal["muon", "adamw"] = Field("muon", description="muon: hidden convolutions by Muon, the rest by AdamW")
@@ -51,7 +56,7 @@ class TrainingSettings(Section):
         ge=0,
         description="largest lateral shift, along each axis, of the later focal planes against the first, drawn for each window",
     )
-    lone_fraction: float = Field(0.05, ge=0, le=1, description="windows trained without neighbouring frames")
+    lone_fraction: float = Field(0.05, ge=0, le=1, description="windows whose frames are learned as if there were no others")
     seed: int = 0
 
     @field_validator("psf_scale")
@@ -117,7 +122,8 @@ class Trainer:
         self.score: Score | None = None
         self.good: dict[str, Any] | None = None
         held_out = torch.Generator(self.device).manual_seed(settings.seed + 1)
-        self.validation = [simulator.draw(16, held_out) for _ in range(2)]
+        windows = min(16, max(4, VALIDATION_FRAMES // settings.frames))
+        self.validation = [simulator.draw(windows, held_out) for _ in range(2)]
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         s = self.settings

@@ -26,7 +26,7 @@ class Simulator:
         plane_shift_nm: each focal plane but the first is shifted against it by up to this much along each axis, drawn evenly for each window: a
             localizer that has seen such shifts bears the drift of cameras against each other. The truth is where the first plane shows it.
         told_error: standard deviation of the relative error of the background and width that the localizer is told.
-        lone_fraction: fraction of windows whose neighbours count as missing.
+        lone_fraction: fraction of windows whose frames are seen as if there were no others.
         frames: frames of a window.
         context: frames at each end of a window that serve as neighbours only.
         reference: (4,) conditions of a localizer that is not told any, or None.

@@ -3,6 +3,7 @@
 from .adaptation import Adaptation, adapt
 from .assessment import evaluate
 from .calibration import Calibration, calibrate
+from .compression import Compressed, compress
 from .conversion import Conversion, convert
 from .demonstration import Demo, demo
 from .inspection import Inspection, inspect
@@ -16,6 +17,7 @@ from .simulation import Simulation, simulate
 __all__ = [
     "Adaptation",
     "Calibration",
+    "Compressed",
     "Conversion",
     "Demo",
     "Inspection",
@@ -26,6 +28,7 @@ __all__ = [
     "Simulation",
     "adapt",
     "calibrate",
+    "compress",
     "convert",
     "demo",
     "evaluate",

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tifffile
 import torch
 
 from ..camera import Various
@@ -17,10 +16,9 @@ from ..experiment import Experiment
 from ..files import check_writable, replacing
 from ..formats import check_table, table_suffixes, write_table
 from ..microscope import Microscope
+from .movie_writing import write_tiff
 
 BLOCK_PX = 1 << 21
-LARGEST_IMAGEJ = (1 << 32) - (1 << 20)
-"""Bytes from which on a movie is written as BigTIFF, which ImageJ's own form cannot be."""
 LEAST_PX = 8
 
 
@@ -89,7 +87,8 @@ def simulate(
     rows = _truth(emitters, document.grid(shape_px).size_nm, known)
     with replacing(out) as temporary:
         frames = _frames(microscope, emitters, background, n_frames, generator, progress)
-        _write(temporary, frames, (n_frames, microscope.psf.planes, *shape_px), document)
+        info = f"simulated by denseloc; {document.name}; {CONVENTIONS['origin']}"
+        write_tiff(temporary, frames, (n_frames, microscope.psf.planes, *shape_px), np.uint16, document.pixel_size_nm, info)
         write_table(table, rows)
     return Simulation(out, table, n_frames, len(rows))
 
@@ -147,23 +146,3 @@ def _truth(emitters: Emitters, size_nm: tuple[float, float], provenance: Provena
     e = emitters.select((emitters.x_nm >= 0) & (emitters.x_nm < width) & (emitters.y_nm >= 0) & (emitters.y_nm < height))
     columns = {name: getattr(e, name).numpy() for name in ("frame", "molecule", "x_nm", "y_nm", "z_nm", "photons")}
     return Localizations(columns, provenance)
-
-
-def _write(path: Path, pages: Iterator[np.ndarray], shape: tuple[int, int, int, int], document: Experiment) -> None:
-    """Write (frames, planes, rows, columns) as ImageJ does, or as BigTIFF where that is too small."""
-    n, planes, rows, columns = shape
-    y_nm, x_nm = document.pixel_size_nm
-    fits = n * planes * rows * columns * 2 < LARGEST_IMAGEJ
-    unit, per_unit = (1, 1e3) if fits else (3, 1e7)  # ImageJ speaks of pixels per um, plain TIFF of pixels per cm
-    metadata = {"axes": "TYX" if planes == 1 else "TZYX", "fps": 1.0}
-    metadata |= {"unit": "um", "Info": f"simulated by denseloc; {document.name}; {CONVENTIONS['origin']}"} if fits else {}
-    with tifffile.TiffWriter(path, imagej=fits, bigtiff=not fits) as tif:
-        tif.write(
-            pages,
-            shape=(n, rows, columns) if planes == 1 else shape,
-            dtype=np.uint16,
-            photometric="minisblack",
-            resolution=(per_unit / x_nm, per_unit / y_nm),
-            resolutionunit=unit,
-            metadata=metadata,
-        )
