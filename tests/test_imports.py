@@ -21,7 +21,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("localize", "calibrate"),
     ("train", "survey"),
     ("experiment",),
-    ("model_file", "report", "journal", "preparation", "blocks", "pipeline", "training", "verbs"),
+    ("suitability",),
+    ("model_file", "report", "journal", "preparation", "blocks", "pipeline", "training", "examination", "verbs"),
     ("cli", "viewer", "napari", "__main__"),
 )
 
@@ -33,10 +34,11 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "machine": ("errors",),
     "preparation": ("model_file",),
     "blocks": ("preparation",),
-    "pipeline": ("model_file", "preparation", "journal", "blocks"),
+    "examination": ("preparation",),
+    "pipeline": ("model_file", "preparation", "journal", "blocks", "examination"),
     "training": ("model_file",),
     "__main__": ("cli",),
-    "verbs": ("model_file", "preparation", "journal", "blocks", "pipeline", "training", "report"),
+    "verbs": ("model_file", "preparation", "journal", "blocks", "pipeline", "training", "examination", "report"),
 }
 """Rooms on one floor that may see each other: on floor 0 everything rests on the errors, on floor 8 model files come first, verbs last."""
 

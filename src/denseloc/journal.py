@@ -55,7 +55,7 @@ class Journal:
 
     def __init__(self, out: Path, provenance: Provenance, movie: Movie, resume: bool) -> None:
         self.folder = out.with_name(out.name + ".parts")
-        told = ("assumed", "warnings")  # words about numbers that stand in the other settings
+        told = ("assumed", "warnings", "suitability")  # words about numbers that stand in the other settings
         settings = {key: value for key, value in provenance.settings.items() if key not in told}
         run = asdict(replace(provenance, settings=settings))
         mark = hashlib.sha256(json.dumps(run, sort_keys=True, default=str).encode()).hexdigest()

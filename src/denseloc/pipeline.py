@@ -15,6 +15,7 @@ from .blocks import ahead, blocks_of, frames_of
 from .camera import Camera
 from .data import Movie, Provenance
 from .errors import CalibrationError, ModelError, MovieError, OutputError
+from .examination import glance
 from .experiment import Experiment
 from .files import alone
 from .formats import check_table, open_movie, table_suffixes, write_table
@@ -153,11 +154,16 @@ def localize(
         pixel_size_nm = known_pixel_size(record) if size is None else pixel_size_nm
     ready = _prepare(whole, movie, lambda part: prepare(part, model, pixel_size_nm, camera, method, chosen, psf))
     ready = replace(ready, lines=[*ready.lines, *told])
+    seen = glance(whole, ready)
+    if seen is not None:  # it takes what the conditions say into account
+        ready = replace(ready, warnings=[finding.text for finding in seen.suitability.findings])
     prepared(ready)
     localizer = ready.model.localizer.to(chosen)
     localizer.conditions, localizer.threshold = ready.conditions, threshold
     ready.camera.to(chosen)  # prepare() has made a copy
     provenance = selection.noted(_provenance(movie, whole.frames[1], ready, threshold))
+    if seen is not None:
+        provenance = replace(provenance, settings={**provenance.settings, "suitability": seen.suitability.to_json()})
     check_table(out, provenance)
     with alone(out):
         journal = Journal(out, provenance, movie, resume)

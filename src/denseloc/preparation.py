@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from .fit import DEPTHS_NM
 from .localize import LOCALIZERS, InputConditions
 from .model_file import Model, find_model
 from .optics import PSFSettings
+from .suitability import Finding, outside_of_training
 from .survey import Survey, survey
 from .train import TrainingSettings
 from .units import PixelSize, is_plausible_pixel_size, pixel_size_pair
@@ -31,6 +32,7 @@ from .units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 GENERAL = "general-2d"
 LEAST_SIDE_PX = 8
 UNEVEN = 1.4  # ratio of bright to dark background from which on it is followed pixel by pixel
+OTHER_PIXELS = 0.03  # relative difference from which on pixels are other ones
 CROWDED = 0.3  # emitters within two widths from which on a low quantile is no background any more
 
 
@@ -48,6 +50,7 @@ class Preparation:
         measured: the full estimates.
         lines: what was measured or assumed, in plain words.
         warnings: where the movie leaves the range that the model was trained on.
+        outside: the same by topic, for a model that was trained.
     """
 
     model: Model
@@ -59,6 +62,7 @@ class Preparation:
     measured: Conditions
     lines: list[str]
     warnings: list[str]
+    outside: list[Finding] = field(default_factory=list)
 
 
 def prepare(
@@ -91,11 +95,8 @@ def prepare(
     experiment = chosen.experiment
     general = serves_many(experiment)
     size = _pixel_size(movie, pixel_size_nm, None if general else experiment)
-    if not general and any(abs(mine / theirs - 1) > 0.03 for mine, theirs in zip(size, experiment.pixel_size_nm, strict=True)):
-        raise ModelError(
-            f"model {chosen.name} was trained for pixels of {experiment.pixel_size_nm[1]:g} nm, the movie has {size[1]:g} nm; "
-            "train a model for this pixel size or give the right pixel_size_nm (--pixel-size-nm)"
-        )
+    if text := other_pixels(chosen, size):
+        raise ModelError(text)
     planes = chosen.localizer.scales.planes
     if planes != movie.n_planes:
         what = "model" if experiment.localizer.needs_training else "method"
@@ -131,6 +132,8 @@ def prepare(
         )
     if background is not None:
         lines.append("the background is uneven and is followed pixel by pixel")
+    is_trained = experiment.localizer.needs_training
+    outside = outside_of_training(measured, experiment, size, least) if is_trained else []
     return Preparation(
         model=chosen,
         camera=camera,
@@ -145,9 +148,22 @@ def prepare(
         background=background,
         measured=measured,
         lines=lines,
-        warnings=judge_conditions(measured, experiment, size, least)
-        if experiment.localizer.needs_training
-        else _judge_density(measured, experiment, least),
+        warnings=[finding.text for finding in outside] if is_trained else _judge_density(measured, experiment, least),
+        outside=outside,
+    )
+
+
+def other_pixels(model: Model, pixel_size_nm: float | tuple[float, float] | None) -> str:
+    """Say that a movie has other pixels than those that a model was trained for; nothing where it has not, or where that is not known."""
+    experiment = model.experiment
+    if pixel_size_nm is None or experiment.serves_many:
+        return ""
+    size = pixel_size_pair(pixel_size_nm)
+    if not any(abs(mine / theirs - 1) > OTHER_PIXELS for mine, theirs in zip(size, experiment.pixel_size_nm, strict=True)):
+        return ""
+    return (
+        f"model {model.name} was trained for pixels of {experiment.pixel_size_nm[1]:g} nm, the movie has {size[1]:g} nm; "
+        "train a model for this pixel size or give the right pixel_size_nm (--pixel-size-nm)"
     )
 
 
@@ -235,7 +251,7 @@ def _untrained(method: str) -> dict[str, Any]:
 
 def serves_many(experiment: Experiment) -> bool:
     """Whether a model takes movies of any camera and pixel size: drawn with various cameras, and told the conditions or without training."""
-    return bool(experiment.camera.kind == "various" and experiment.localizer.is_told)
+    return experiment.serves_many
 
 
 OF_DOCUMENT = "the model's document"  # where the camera of a model for one microscope comes from
@@ -384,38 +400,4 @@ def judge_conditions(measured: Conditions, experiment: Experiment, size: PixelSi
         size: (y, x) of the movie's pixels in nm.
         at_least: density that the movie has at least, by another way than the model's own count: that one falls behind where it is crowded.
     """
-    density = max(measured.density_per_um2.value, at_least)
-    warnings = []
-    if abs(size[0] / size[1] - 1) > 0.05 and serves_many(experiment):
-        warnings.append(
-            f"the pixels are {size[0]:g} x {size[1]:g} nm, the model was trained on square ones: train a model for this microscope"
-        )
-    side = math.sqrt(size[0] * size[1])
-    low, high = experiment.training.psf_scale
-    width = experiment.width_px()
-    checks = [
-        ("background", measured.background.value, experiment.specimen.background, "photons per pixel", 1.0),
-        ("emitter density", density, experiment.specimen, "per um^2", (side / _side(experiment)) ** 2),
-    ]
-    if high > low:
-        mine = measured.width_nm.value / side
-        if not 0.95 * low * width <= mine <= 1.05 * high * width:
-            warnings.append(
-                f"the PSF is {mine:.2f} px wide, the model was trained on {low * width:.2f} to {high * width:.2f} px: "
-                "localizations will be imprecise or missing; train a model for this microscope"
-            )
-    for name, value, section, unit, factor in checks:
-        limits = getattr(section, "density_per_um2" if name == "emitter density" else "photons", None)
-        if limits is None:
-            continue
-        bottom, top = limits if isinstance(limits, tuple) else (limits, limits)
-        if value * factor > 1.3 * top or (name == "background" and value * factor < 0.5 * bottom):
-            warnings.append(
-                f"the movie's {name} is about {value:.3g} {unit}, the model was trained on {bottom / factor:.3g} to {top / factor:.3g}: "
-                "trust the result less; give the camera if it was estimated, or train a model for these conditions"
-            )
-    return warnings
-
-
-def _side(experiment: Experiment) -> float:
-    return math.sqrt(experiment.pixel_size_nm[0] * experiment.pixel_size_nm[1])
+    return [finding.text for finding in outside_of_training(measured, experiment, size, at_least)]

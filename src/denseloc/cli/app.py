@@ -15,7 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import DenselocError
-from . import analysis, calibration, conversion, design, house, inspection, planning, refinement
+from . import analysis, calibration, checking, conversion, design, house, inspection, planning, refinement
 from .signals import Abandoned, clearing_up
 from .words import complain, note
 
@@ -43,6 +43,7 @@ COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (calibration.calibrate, calibration.CALIBRATE_EXAMPLES),
     (inspection.inspect, inspection.INSPECT_EXAMPLES),
     (planning.plan, planning.PLAN_EXAMPLES),
+    (checking.check, checking.CHECK_EXAMPLES),
     (house.models, house.MODELS_EXAMPLES),
     (house.doctor, house.DOCTOR_EXAMPLES),
     (house.demo, house.DEMO_EXAMPLES),
@@ -72,7 +73,7 @@ def _all(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and give its exit code: 0 done, 2 bad input, 130 or 143 ended by a signal.
+    """Run the command and give its exit code: 0 done, 2 bad input, 3 a check that failed, 130 or 143 ended by a signal.
 
     Args:
         arguments: what stands after ``denseloc``; None takes those of the process.
@@ -119,6 +120,7 @@ LESS_MEMORY = {
     "recalibrate": "take a smaller patch_px under [training] of the document and train again",
     "calibrate": "take a smaller --roi-px",
     "plan": "take fewer --scenes or a lower --density",
+    "check": "look at a part of the field with --roi",
 }
 """What needs less memory, by command."""
 NO_MEMORY = ("out of memory", "not enough memory", "allocate", "bad_alloc", "bad allocation")

@@ -88,7 +88,9 @@ def noise_ratio(view: View, setup: Setup) -> float:
         if not len(points.mean):
             continue
         camera = setup.camera_of(region, view.scene.shape_px)
-        said = float(np.mean(np.asarray(camera.excess))) * np.maximum(points.mean, 0.0) + float(camera.noise_variance(view.scene.shape_px).mean())
+        said = float(np.mean(np.asarray(camera.excess))) * np.maximum(points.mean, 0.0) + float(
+            camera.noise_variance(view.scene.shape_px).mean()
+        )
         good = said > 0
         ratios.append(points.variance[good] / said[good])
         weights.append((said[good] / points.sigma[good]) ** 2)

@@ -1,7 +1,8 @@
 """How the images of molecules differ from the document's PSF: wider or narrower, and longer in one direction.
 
-At each localization the residual is fitted by what small changes of the PSF would do: its photons, the background, a shift, a change of depth, of width, and
-of its extent along x against y and along the diagonals. Errors of the localizer go into the shift; what is left over is of the PSF.
+At each localization the residual is fitted by what small changes of the PSF would do: of its photons, the background, its place, its depth,
+its width, its extent along x against y, and along one diagonal against the other. Errors of the localizer go into place and depth; the rest
+is of the PSF.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def shape_changes(view: View, setup: Setup) -> ShapeChange:
     psf = setup.experiment.psf.build(setup.experiment.pixel_size_nm)
     half = min(psf.roi_px // 2, 5, (min(view.scene.shape_px) - 1) // 2)
     y, x = table.y_nm / view.pixel_size_nm[0] - 0.5, table.x_nm / view.pixel_size_nm[1] - 0.5
-    rows, columns = (np.clip(v.round().astype(int), half, side - 1 - half) for v, side in zip((y, x), view.scene.shape_px, strict=True))
+    rows, columns = (
+        np.clip(v.round().astype(int), half, side - 1 - half) for v, side in zip((y, x), view.scene.shape_px, strict=True)
+    )
     dy, dx = (np.clip(v - at, -0.5, 0.5) for v, at in zip((y, x), (rows, columns), strict=True))
     depth = table.z_nm if table.is_3d else np.zeros(len(table))
     design = _design(psf, dx, dy, depth, setup, table.photons, half)
@@ -75,7 +78,9 @@ def shape_changes(view: View, setup: Setup) -> ShapeChange:
     return ShapeChange(change, weight, table.frame // view.scene.inner.shape[1], depth)
 
 
-def _design(psf: torch.nn.Module, dx: np.ndarray, dy: np.ndarray, z: np.ndarray, setup: Setup, photons: np.ndarray, half: int) -> np.ndarray:
+def _design(
+    psf: torch.nn.Module, dx: np.ndarray, dy: np.ndarray, z: np.ndarray, setup: Setup, photons: np.ndarray, half: int
+) -> np.ndarray:
     """Give what a unit of each change does to the patches: (n, changes, planes * pixels); the three of the shape come last."""
     offset = torch.from_numpy(np.stack([dx, dy], 1)).float()
     z_nm, ones = torch.from_numpy(np.asarray(z)).float(), torch.ones(len(dx))

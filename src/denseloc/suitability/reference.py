@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import Emitters
+from ..data import Emitters, Localizations
 from ..specimen import Specimen
 from ..specimen.structures import Structure
 from ..specimen.volume import Volume
@@ -82,7 +82,9 @@ def _brightness(view: View) -> float:
 def _background(view: View) -> np.ndarray:
     """Average the smooth levels of each region."""
     place = view.scene.place
-    return np.stack([np.maximum(view.background[place == p].mean(0), 0.0) for p in range(len(view.scene.regions)) if (place == p).any()])
+    return np.stack(
+        [np.maximum(view.background[place == p].mean(0), 0.0) for p in range(len(view.scene.regions)) if (place == p).any()]
+    )
 
 
 def matched(view: View, setup: Setup, generator: torch.Generator, windows: int) -> Level:
@@ -133,11 +135,11 @@ def drawn(view: View, like: Scene, level: Level, setup: Setup, generator: torch.
     return with_photons(like, photons)
 
 
-def _specimen(table: object, like: Scene, density: float, setup: Setup) -> Specimen:
+def _specimen(table: Localizations, like: Scene, density: float, setup: Setup) -> Specimen:
     experiment = setup.experiment.model_copy(update={"pixel_size_nm": setup.pixel_size_nm})
     specimen = experiment.build_specimen(like.shape_px)
-    z = table.z_nm if table.is_3d else np.zeros(len(table))  # type: ignore[attr-defined]
-    found = torch.from_numpy(np.stack([table.x_nm, table.y_nm, z])).float()  # type: ignore[attr-defined]
+    z = table.z_nm if table.is_3d else np.zeros(len(table))
+    found = torch.from_numpy(np.stack([table.x_nm, table.y_nm, z])).float()
     return replace(specimen, density_per_um2=density, structure=Places(found, specimen.volume))
 
 

@@ -154,10 +154,15 @@ def _busiest(movie: Movie, size: Size) -> tuple[tuple[Region, ...], tuple[int, i
     if not np.isfinite(few).all():
         raise MovieError(f"{movie.name} holds values that are not finite; expected counts: export it again without them")
     if float(np.ptp(few)) == 0:
-        raise MovieError(f"{movie.name}: all pixels hold {few.flat[0]:g} counts; expected light: look whether the right movie was exported")
+        raise MovieError(
+            f"{movie.name}: all pixels hold {few.flat[0]:g} counts; expected light: look whether the right movie was exported"
+        )
     rows, columns = movie.shape_px
     shape = min(rows, size.side_px), min(columns, size.side_px)
-    tops, lefts = (sorted({*range(0, side - part + 1, max(1, part // 2)), side - part}) for side, part in zip((rows, columns), shape, strict=True))
+    tops, lefts = (
+        sorted({*range(0, side - part + 1, max(1, part // 2)), side - part})
+        for side, part in zip((rows, columns), shape, strict=True)
+    )
     moving = np.pad(few.var(0, dtype=np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     light = {
         (y, x): moving[y + shape[0], x + shape[1]] - moving[y, x + shape[1]] - moving[y + shape[0], x] + moving[y, x]

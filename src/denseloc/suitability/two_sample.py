@@ -90,7 +90,10 @@ def patches_of_molecules(view: View) -> tuple[np.ndarray, np.ndarray]:
     rings = [(radius >= low) & (radius < high) for low, high in ((0, 1.2), (1.2, 2.2), (2.2, 3.2), (3.2, 5))]
     total = np.maximum(model.sum((1, 2)), 1.0)
     shape = [(light[:, ring].sum(1) - model[:, ring].sum(1)) / total for ring in rings]
-    spread = [((light - model) * v).sum((1, 2)) / total for v in (step**2 * np.ones((7, 1)), step[:, None] ** 2 * np.ones(7), step * step[:, None])]
+    spread = [
+        ((light - model) * v).sum((1, 2)) / total
+        for v in (step**2 * np.ones((7, 1)), step[:, None] ** 2 * np.ones(7), step * step[:, None])
+    ]
     chi2 = [np.log1p((left[:, ring] ** 2).mean(1)) for ring in rings]
     mean = [left[:, ring].mean(1) for ring in rings]
     rough = np.log1p((np.diff(left, axis=1) ** 2).mean((1, 2)) + (np.diff(left, axis=2) ** 2).mean((1, 2)))
@@ -103,12 +106,22 @@ def patches_elsewhere(view: View, generator: np.random.Generator) -> tuple[np.nd
     frame, row, column = np.nonzero(dark)
     chosen = np.sort(generator.choice(len(frame), min(MOST, len(frame)), replace=False)) if len(frame) else np.empty(0, int)
     frame, row, column = (v[chosen] for v in (frame, row, column))
-    rows, columns = (np.clip(v + view.rim_px, HALF, side - 1 - HALF) for v, side in zip((row, column), view.scene.shape_px, strict=True))
+    rows, columns = (
+        np.clip(v + view.rim_px, HALF, side - 1 - HALF) for v, side in zip((row, column), view.scene.shape_px, strict=True)
+    )
     left = _patches(view.residual[:, 0], frame, rows, columns)
     level = left.mean((1, 2))
     ordered = np.sort(left.reshape(len(left), -1), 1)
     across, down = (left[:, :, 1:] * left[:, :, :-1]).mean((1, 2)), (left[:, 1:] * left[:, :-1]).mean((1, 2))
-    numbers = [level, np.log1p(left.var((1, 2))), across, down, np.log1p(ordered[:, -1].clip(min=0)), ordered[:, 0], np.log1p(ordered[:, -5].clip(min=0))]
+    numbers = [
+        level,
+        np.log1p(left.var((1, 2))),
+        across,
+        down,
+        np.log1p(ordered[:, -1].clip(min=0)),
+        ordered[:, 0],
+        np.log1p(ordered[:, -5].clip(min=0)),
+    ]
     return np.stack(numbers, 1).astype(float), frame // view.scene.inner.shape[1]
 
 

@@ -192,10 +192,13 @@ def smooth_level(frames: np.ndarray) -> np.ndarray:
     smoothed = ndimage.gaussian_filter(tiles, (0.6, 0.6, 0), mode="nearest")
     at = np.stack(
         np.meshgrid(
-            *[np.interp(np.arange(side) + 0.5, (e[1:] + e[:-1]) / 2, np.arange(len(e) - 1)) for side, e in zip((rows, columns), edges, strict=True)],
+            *[
+                np.interp(np.arange(side) + 0.5, (e[1:] + e[:-1]) / 2, np.arange(len(e) - 1))
+                for side, e in zip((rows, columns), edges, strict=True)
+            ],
             indexing="ij",
         )
     )
-    return np.stack([ndimage.map_coordinates(smoothed[..., plane], at, order=1, mode="nearest") for plane in range(frames.shape[1])]).astype(
-        np.float32
-    )
+    return np.stack(
+        [ndimage.map_coordinates(smoothed[..., plane], at, order=1, mode="nearest") for plane in range(frames.shape[1])]
+    ).astype(np.float32)

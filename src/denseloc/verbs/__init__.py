@@ -2,6 +2,7 @@
 
 from .assessment import evaluate
 from .calibration import Calibration, calibrate
+from .checking import Check, check
 from .conversion import Conversion, convert
 from .demonstration import Demo, demo
 from .inspection import Inspection, inspect
@@ -14,6 +15,7 @@ from .simulation import Simulation, simulate
 
 __all__ = [
     "Calibration",
+    "Check",
     "Conversion",
     "Demo",
     "Inspection",
@@ -23,6 +25,7 @@ __all__ = [
     "Report",
     "Simulation",
     "calibrate",
+    "check",
     "convert",
     "demo",
     "evaluate",

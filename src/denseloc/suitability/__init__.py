@@ -1,0 +1,9 @@
+"""Whether a model suits a movie: the movie beside scenes drawn from the model's own document, as dense, bright and lit as the movie."""
+
+from .check import Checked, check
+from .findings import Compared, Finding, Suitability
+from .judging import Evidence
+from .ranges import outside_of_training, trained
+from .scenes import Setup
+
+__all__ = ["Checked", "Compared", "Evidence", "Finding", "Setup", "Suitability", "check", "outside_of_training", "trained"]
