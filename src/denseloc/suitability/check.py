@@ -36,10 +36,10 @@ SHOWN = (
     ("wider", "images wider than the PSF (part)", ""),
     ("stretched", "images longer along x than along y (part)", ""),
     ("sheared", "images longer along one diagonal (part)", ""),
-    ("chi2_lit", "chi2 where molecules are", ""),
+    ("chi2_spot", "chi2 of clear molecules", ""),
+    ("chi2_lit", "chi2 where light is", ""),
     ("chi2_dark", "chi2 elsewhere", ""),
     ("correlation", "correlation of neighbouring residuals", ""),
-    ("excess_light", "light left over (part)", ""),
     ("subpixel_x", "unevenness inside of the pixel, x", ""),
     ("subpixel_y", "unevenness inside of the pixel, y", ""),
 )
@@ -134,13 +134,13 @@ def _width(
         """Draw with another width, and look at it with the document's."""
         scene = drawn(view, view.scene, level, replace(setup, scale=setup.scale * factor), generator)
         seen = look(scene, setup)
-        return seen, float(shape_changes(seen, setup).mean()[0, 0])
+        return seen, float(shape_changes(seen, setup).middle()[0, 0])
 
     slope = (answer(trial)[1] - usual) / np.log(trial)
     factor = float(np.clip(np.exp((mine - usual) / slope), *WIDEST)) if slope > 0.1 else 1 + mine - usual
     if not thorough:
         return factor, -1.0
-    return factor, numbers(answer(factor)[0], setup)[0]["chi2_lit"]
+    return factor, numbers(answer(factor)[0], setup)[0]["chi2_spot"]
 
 
 def _compared(evidence: Evidence) -> tuple[Compared, ...]:

@@ -149,7 +149,7 @@ def _levels(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _psf(evidence: Evidence) -> Iterator[Finding]:
-    (wider, error), (chi2, usual) = evidence.change("wider"), evidence.both("chi2_lit")
+    (wider, error), (chi2, usual) = evidence.change("wider"), evidence.both("chi2_spot")
     longest = max((evidence.change(name) for name in ("stretched", "sheared")), key=lambda one: abs(one[0]) / max(one[1], 1e-9))
     misfit = chi2 / usual if usual > 0 else np.nan
     sized = _grade(abs(wider), WIDER) if abs(wider) > ERRORS * error else None

@@ -5,16 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ..calibrate.photon_transfer import noise_points
-from .psf_shape import ShapeChange, shape_changes
+from .psf_shape import LEAST, ShapeChange, shape_changes
 from .scenes import Setup
 from .views import SEEN, UNSEEN, View
 
 LAGS = 3
 ORDER = 4
 LEAST_SIDE_PX = 24
-PHASES = 10
-Z_BINS = 5
-EDGE = 0.02
 
 
 def numbers(view: View, setup: Setup) -> tuple[dict[str, float], ShapeChange]:
@@ -27,9 +24,10 @@ def numbers(view: View, setup: Setup) -> tuple[dict[str, float], ShapeChange]:
         "noise": noise_ratio(view, setup),
         **_phases(view),
     }
-    means = shape.mean()
+    means = shape.middle()
     for name, (value, error) in zip(("wider", "stretched", "sheared"), means, strict=True):
         found |= {name: float(value), f"{name}_error": float(error)}
+    found["chi2_spot"] = float(np.median(shape.chi2)) if len(shape.chi2) >= LEAST else np.nan
     return found, shape
 
 
@@ -43,20 +41,17 @@ def _columns(view: View) -> dict[str, float]:
 
 
 def _residuals(view: View) -> dict[str, float]:
-    """Chi2 with and without light of molecules, light that is left over, correlation of neighbours."""
+    """Chi2 with and without light of molecules, correlation of neighbours."""
     residual, light = view.inside(view.residual), view.inside(view.light)
     dark = light < UNSEEN * np.sqrt(view.inside(view.variance))
     lit = light > SEEN * np.sqrt(view.inside(view.variance))
     map_ = correlation(view)
     near = [map_[LAGS, LAGS + 1], map_[LAGS + 1, LAGS]]
-    total = float(view.inside(view.light).sum())
-    left = float((view.inside(view.photons - view.expected)).sum())
     return {
         "chi2_dark": float((residual[dark] ** 2).mean()) if dark.sum() > 50 else np.nan,
         "chi2_lit": float((residual[lit] ** 2).mean()) if lit.sum() > 50 else np.nan,
         "chi2": float((residual**2).mean()),
         "correlation": float(np.mean(near)),
-        "excess_light": left / total if total > 0 else np.nan,
     }
 
 

@@ -19,8 +19,8 @@ LEAST = 12
 STEP = 0.04  # relative change of the width by which the derivative is taken
 MOST = 3000
 RIDGE = 1e-3
-LIMIT = 0.6  # single molecules are not believed beyond
-NAMES = ("width", "along x", "along diagonal")
+SEEN_AGAIN = 2.0  # frames in which the same molecule says the same
+CHI2_PX = 2  # patches of 5 x 5 pixels are judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,37 +30,45 @@ class ShapeChange:
     Args:
         change: (n, 3) of the width; along x against y; along one diagonal against the other.
         weight: (n, 3) inverse variances.
-        window: (n,) number of the window.
         z_nm: (n,) depth.
+        chi2: (n,) of the pixels around each.
     """
 
     change: np.ndarray
     weight: np.ndarray
-    window: np.ndarray
     z_nm: np.ndarray
+    chi2: np.ndarray
 
-    def mean(self, keep: np.ndarray | None = None) -> np.ndarray:
-        """Give means and standard errors, (3, 2), from how the windows differ; NaN where there are few."""
+    def middle(self, keep: np.ndarray | None = None) -> np.ndarray:
+        """Give weighted medians and their standard errors, (3, 2); NaN where there are few.
+
+        Two molecules that are taken for one are outliers, which a median bears.
+        """
         rows = np.ones(len(self.change), bool) if keep is None else keep
         if rows.sum() < LEAST:
             return np.full((3, 2), np.nan)
-        value, weight = self.change[rows].clip(-LIMIT, LIMIT), self.weight[rows]
+        value, weight = self.change[rows], self.weight[rows]
         weight = np.minimum(weight, 4 * np.median(weight, 0))
-        mean = (weight * value).sum(0) / weight.sum(0)
-        score = weight * (value - mean)
-        _, group = np.unique(self.window[rows], return_inverse=True)
-        sums = np.stack([np.bincount(group, column) for column in score.T], 1) if group.max() >= 3 else score
-        return np.stack([mean, np.sqrt((sums**2).sum(0)) / weight.sum(0)], 1)
+        middle = np.array([_weighted_median(v, w) for v, w in zip(value.T, weight.T, strict=True)])
+        spread = np.array([1.48 * _weighted_median(np.abs(v - m), w) for v, w, m in zip(value.T, weight.T, middle, strict=True)])
+        number = weight.sum(0) ** 2 / (weight**2).sum(0)
+        return np.stack([middle, 1.25 * spread * np.sqrt(SEEN_AGAIN / number)], 1)
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    share = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(share, share[-1] / 2)])
 
 
 @torch.no_grad()
 def shape_changes(view: View, setup: Setup) -> ShapeChange:
     """Fit the residual at each localization inside of the rim."""
-    table = view.counted
+    table = view.clear
     if "photons" in table:
         table = table.select(np.isfinite(table.photons) & (table.photons > 0))
     if "photons" not in table or not len(table):
-        return ShapeChange(np.empty((0, 3)), np.empty((0, 3)), np.empty(0, int), np.empty(0))
+        return ShapeChange(np.empty((0, 3)), np.empty((0, 3)), np.empty(0), np.empty(0))
     table = table.select(np.arange(0, len(table), max(1, len(table) // MOST)))
     psf = setup.experiment.psf.build(setup.experiment.pixel_size_nm)
     half = min(psf.roi_px // 2, 5, (min(view.scene.shape_px) - 1) // 2)
@@ -75,7 +83,9 @@ def shape_changes(view: View, setup: Setup) -> ShapeChange:
     at = (table.frame[:, None, None], slice(None), rows[:, None, None] + steps[:, None], columns[:, None, None] + steps)
     left, noise = (np.moveaxis(v[at], -1, 1) for v in (view.photons - view.expected, view.variance))
     change, weight = _solve(design, left.reshape(len(table), -1), noise.reshape(len(table), -1))
-    return ShapeChange(change, weight, table.frame // view.scene.inner.shape[1], depth)
+    near = slice(half - CHI2_PX, half + CHI2_PX + 1)
+    chi2 = (left**2 / noise)[:, :, near, near].mean((1, 2, 3))
+    return ShapeChange(change, weight, depth, chi2)
 
 
 def _design(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -17,7 +17,8 @@ from ..units import PixelSize
 from .findings import Finding, Level
 from .reference import bright_end
 
-MOVIES, FRAMES, SIDE_PX = 48, 4, 48
+MOVIES, FRAMES, SIDE_PX = 64, 4, 48
+ENOUGH = 60.0  # emitters of a frame that make quantiles sure
 BEYOND = 1.3  # a level outside of its range by less is no reason to worry: within a movie it varies anyway
 FAR = 2.0  # from which on a model cannot be trusted at all
 DARKER = 0.5
@@ -71,7 +72,8 @@ def trained(experiment: Experiment, size: PixelSize) -> Trained:
 @lru_cache(maxsize=8)
 def _brightness(section: str, size: PixelSize) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Draw movies of a specimen (as JSON) and give the bright end and the median of the photons of each."""
-    specimen = SpecimenSettings.model_validate_json(section).build(Grid((SIDE_PX, SIDE_PX), size))
+    grid = Grid((SIDE_PX, SIDE_PX), size)
+    specimen = replace(SpecimenSettings.model_validate_json(section).build(grid), density_per_um2=ENOUGH / grid.area_um2)
     emitters = specimen.draw(FRAMES, torch.Generator().manual_seed(0), n_movies=MOVIES)
     movie = emitters.frame // FRAMES
     each = [emitters.photons[movie == m] for m in range(MOVIES)]

@@ -76,7 +76,7 @@ def patches_of_molecules(view: View) -> tuple[np.ndarray, np.ndarray]:
 
     They speak of the shape of the light and of what the model leaves over, not of how bright molecules are.
     """
-    table = view.counted
+    table = view.clear
     table = table.select(np.arange(0, len(table), max(1, -(-len(table) // MOST))))
     frame = table.frame
     row, column = ((v / p).astype(int) for v, p in zip((table.y_nm, table.x_nm), view.pixel_size_nm, strict=True))

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from ..data import Emitters, Frames, Grid, Localizations
 from ..microscope import Microscope
@@ -15,9 +16,11 @@ from .scenes import Scene, Setup
 
 RIM_PX = 4
 """Rim that does not count: molecules beyond the edge shine into it."""
-TILE_PX = 8
+TILE_PX = 4
 SEEN = 1.0  # light over the noise from which on a pixel shows a molecule
 UNSEEN = 0.2
+FAR_PX = 6.0  # distance from which on molecules do not disturb each other
+LEAST_CLEAR = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,7 @@ class View:
         scene: the frames.
         table: what was found.
         light: (n, planes, y, x) expected photons of what was found.
-        background: (windows, planes, y, x) smooth background that fits what is left.
+        background: (windows, planes, y, x) smooth background that fits what is left: a map of the region, and a level for each window.
         variance: (n, planes, y, x) of the photons, as camera and expectation say.
     """
 
@@ -69,6 +72,22 @@ class View:
         return self.table.select(self.is_counted)
 
     @cached_property
+    def clear(self) -> Localizations:
+        """Those inside of the rim that most likely are single molecules: far from others, and known as well as their photons allow.
+
+        In a crowd two that are taken for one look like a wider PSF.
+        """
+        table = self.counted
+        if len(table) < LEAST_CLEAR:
+            return table
+        apart = _distance_px(table, self.pixel_size_nm)
+        table = table.select(apart >= min(FAR_PX, float(np.quantile(apart, 0.6))))
+        if "sigma_x_nm" not in table or "sigma_y_nm" not in table or "photons" not in table:
+            return table
+        unsure = np.hypot(table.sigma_x_nm, table.sigma_y_nm) * np.sqrt(np.maximum(table.photons, 1.0))
+        return table.select(unsure <= np.quantile(unsure, 0.6))
+
+    @cached_property
     def is_counted(self) -> np.ndarray:
         """(rows of the table,) whether they lie inside of the rim."""
         y_nm, x_nm = self.pixel_size_nm
@@ -107,7 +126,7 @@ def look(scene: Scene, setup: Setup) -> View:
     light = render(table, scene, setup)
     inner = scene.inner
     left = inner - light.reshape(inner.shape)
-    background = np.stack([smooth_level(one) for one in left])
+    background = _backgrounds(left, scene)
     expected = light + np.repeat(background, inner.shape[1], 0)
     variance = np.empty_like(expected)
     for window, place in enumerate(scene.place):
@@ -116,6 +135,12 @@ def look(scene: Scene, setup: Setup) -> View:
         excess = torch.as_tensor(camera.excess, dtype=torch.float32).numpy()
         variance[rows] = excess * np.maximum(expected[rows], 0.02) + camera.noise_variance(scene.shape_px).numpy()
     return View(scene, table, light, background, np.maximum(variance, 1e-3))
+
+
+def _distance_px(table: Localizations, pixel_size_nm: tuple[float, float]) -> np.ndarray:
+    """Give the distance to the next localization of the same frame, in pixels."""
+    places = np.stack([table.x_nm / pixel_size_nm[1], table.y_nm / pixel_size_nm[0], table.frame * 1e4], 1)
+    return np.asarray(cKDTree(np.nan_to_num(places)).query(np.nan_to_num(places), k=2)[0][:, 1])
 
 
 def _localized(scene: Scene, setup: Setup) -> Localizations:
@@ -175,8 +200,19 @@ def form(emitters: Emitters, background: torch.Tensor, scene: Scene, setup: Setu
     return microscope.expected(emitters, background, scale, origin)
 
 
+def _backgrounds(left: np.ndarray, scene: Scene) -> np.ndarray:
+    """Give the background of each window (windows, planes, y, x): the smooth map of its region, shifted to its own level."""
+    background = np.empty((len(left), *left.shape[2:]), np.float32)
+    for place in np.unique(scene.place):
+        windows = scene.place == place
+        level = smooth_level(left[windows].reshape(-1, *left.shape[2:]))
+        shift = np.median(left[windows] - level, axis=(1, 3, 4))
+        background[windows] = level + shift[:, :, None, None]
+    return background
+
+
 def smooth_level(frames: np.ndarray) -> np.ndarray:
-    """Give the smooth level (planes, y, x) of what is left of a window (frames, planes, y, x): medians of tiles, joined by straight lines."""
+    """Give the smooth level (planes, y, x) of what is left of frames (n, planes, y, x): medians of tiles, joined by straight lines."""
     rows, columns = frames.shape[-2:]
     n = max(1, rows // TILE_PX), max(1, columns // TILE_PX)
     edges = [np.linspace(0, side, k + 1).round().astype(int) for side, k in zip((rows, columns), n, strict=True)]
