@@ -194,6 +194,19 @@ def inspection(folder: Path = RESULTS) -> str:
     return markdown_table(("what", "result", "seed"), [(row[0], row[1], row[4]) for row in rows])
 
 
+def costs(folder: Path = RESULTS) -> str:
+    """Lay out weights and speed of the methods."""
+    path = folder / "methods.json"
+    if not path.exists():
+        return "Not measured yet."
+    result = json.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        (f"`{kind}`", f"{found['weights'] / 1e6:.2f} million" if found["weights"] else "none", f"{found['frames_per_second']:.3g}")
+        for kind, found in result["results"].items()
+    ]
+    return markdown_table(("method", "weights", "frames per second"), rows) + f"\n\n{result['machine']}, {result['date']}."
+
+
 def claims(folder: Path = RESULTS / "reproduction") -> str:
     """Lay out the papers' claims, one row each."""
     rows = []
@@ -232,6 +245,7 @@ BLOCKS: dict[str, tuple[Callable[[], str], ...]] = {
     "docs/inspect.md": (inspection,),
     "docs/measured.md": (benchmarks,),
     "docs/python.md": (verbs,),
+    "docs/methods.md": (costs,),
     "docs/reproduction.md": (claims, plates),
     "docs/formats.md": (movies, tables, psf_files, columns, conventions),
 }

@@ -28,7 +28,7 @@ class Pretended(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> Pretended:
-        made: Pretended = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: Pretended = torch.Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),

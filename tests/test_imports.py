@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("train", "survey"),
     ("experiment",),
     ("suitability",),
-    ("model_file", "report", "journal", "preparation", "blocks", "pipeline", "training", "examination", "verbs"),
+    ("model_file", "report", "journal", "picture_sum", "preparation", "blocks", "examination", "pipeline", "training", "verbs"),
     ("cli", "viewer", "napari", "__main__"),
 )
 
@@ -33,12 +33,13 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "units": ("errors",),
     "machine": ("errors",),
     "preparation": ("model_file",),
-    "blocks": ("preparation",),
+    "picture_sum": ("journal",),
+    "blocks": ("preparation", "journal"),
     "examination": ("preparation",),
-    "pipeline": ("model_file", "preparation", "journal", "blocks", "examination"),
+    "pipeline": ("model_file", "preparation", "journal", "picture_sum", "blocks", "examination"),
     "training": ("model_file",),
     "__main__": ("cli",),
-    "verbs": ("model_file", "preparation", "journal", "blocks", "pipeline", "training", "examination", "report"),
+    "verbs": ("model_file", "preparation", "journal", "blocks", "examination", "pipeline", "training", "report"),
 }
 """Rooms on one floor that may see each other: on floor 0 everything rests on the errors, on floor 8 model files come first, verbs last."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,11 @@ import torch
 from denseloc.calibrate.given_camera import differs_by_pixel, estimate_with_camera
 from denseloc.camera import SCMOSSettings
 from denseloc.data import Emitters, Grid, Movie, movie_from_array
+from denseloc.errors import ModelError
+from denseloc.experiment import Experiment
+from denseloc.localize import LOCALIZERS
 from denseloc.microscope import Microscope
+from denseloc.model_file import Model
 from denseloc.optics import GaussianSettings
 from denseloc.preparation import parse_camera, prepare, uneven_background
 
@@ -74,3 +80,22 @@ def test_an_uneven_background_keeps_its_level_under_excess_noise() -> None:
     found = uneven_background(movie_from_array(counts.astype(np.float32)), lambda c: c, 2.0, 0.0)
     assert (found / level).mean() == pytest.approx(1, abs=0.05)
     assert np.abs(found / level - 1).max() < 0.25
+
+
+@pytest.mark.parametrize("kind", [name for name in LOCALIZERS.names() if LOCALIZERS.get(name).needs_training])
+def test_a_movie_with_another_number_of_planes_is_refused_in_one_line(kind: str, tiny_document: dict[str, Any]) -> None:
+    quad = {
+        "kind": "multiplane",
+        "width_nm": 130.0,
+        "plane_focus_nm": [-600.0, -200.0, 200.0, 600.0],
+        "depth_nm": 400.0,
+        "roi_px": 9,
+    }
+    specimen = {**tiny_document["specimen"], "z_nm": [-800.0, 800.0]}
+    localizer = {"kind": kind, "preset": "tiny"}
+    experiment = Experiment.from_json({**tiny_document, "psf": quad, "specimen": specimen, "localizer": localizer})
+    model = Model(experiment.build_localizer(), experiment, name="quad")
+    words = "model quad sees 4 focal planes, the movie has 1; choose one for such a movie, or say --planes"
+    with pytest.raises(ModelError, match=words) as caught:
+        prepare(movie_of_spots((100.0, 100.0)), model, None, None)
+    assert "\n" not in str(caught.value)

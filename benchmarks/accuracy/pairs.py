@@ -22,7 +22,8 @@ from torch import Tensor
 from denseloc.camera import Ideal
 from denseloc.data import Emitters, Frames, Grid
 from denseloc.fit import Noise, crlb
-from denseloc.fit.joint import Joint, JointFits
+from denseloc.fit.joint import Joint
+from denseloc.fit.joint_fits import JointFits
 from denseloc.localize import InputConditions, MultiSettings, Scales
 from denseloc.microscope import Microscope
 from denseloc.optics import GaussianSettings

@@ -18,7 +18,8 @@ from torch import Tensor
 from denseloc.camera import Ideal
 from denseloc.data import Emitters, Grid
 from denseloc.fit import Noise, fit_single
-from denseloc.fit.joint import Joint, JointFits
+from denseloc.fit.joint import Joint
+from denseloc.fit.joint_fits import JointFits
 from denseloc.localize.single import windows
 from denseloc.microscope import Microscope
 from denseloc.optics import GaussianSettings

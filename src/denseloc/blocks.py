@@ -1,16 +1,77 @@
-"""Blocks of a movie: read one ahead, with context on both sides, and turned into photons."""
+"""Blocks of a movie: read one ahead, with context on both sides, turned into photons, worked on, and kept in a journal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from .data import Block, Frames, Movie
+from .data import Block, Frames, Localizations, Movie
 from .errors import MovieError
+from .journal import Journal
 from .preparation import Preparation
+
+BLOCK_PX = 1 << 22  # pixels of a block of frames: some seconds of work, some tens of MB
+MAX_BLOCK = 512
+
+Work = Callable[[Frames, tuple[int, int]], tuple[Localizations, Mapping[str, np.ndarray] | None]]
+"""What is done with the frames of a block, of which those from start to stop - 1 are asked for: rows, and arrays to be kept beside them."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a run stands: frames done and in all, localizations so far, seconds of this session."""
+
+    frames: int
+    n_frames: int
+    localizations: int
+    seconds: float
+
+
+def work_through(
+    whole: Movie,
+    part: Movie,
+    ready: Preparation,
+    device: torch.device,
+    journal: Journal,
+    work: Work,
+    *,
+    context: int,
+    block_frames: int | None,
+    report: Callable[[Progress], None],
+    stop: Callable[[], int],
+) -> None:
+    """Work on all blocks that the journal does not hold yet, and keep what comes of each.
+
+    Args:
+        whole: the movie, whose frames serve as context.
+        part: its frames that are asked for.
+        ready: turns counts into photons.
+        device: on which photons are.
+        journal: keeps the blocks.
+        work: what is done with each.
+        context: frames on both sides that the work looks at besides.
+        block_frames: frames of a block; by the size of the field if None.
+        report: told after each block how it goes.
+        stop: asked after each block; a signal number ends the run.
+
+    Raises:
+        Interrupted: ``stop`` asked for it.
+    """
+    started = time.monotonic()
+    n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, part.n_planes * part.field_px[0] * part.field_px[1])))
+    first, last = part.frames
+    found = journal.rows()
+    for block in ahead(blocks_of(whole, part, n, context, journal.next_frame)):
+        table, beside = work(frames_of(block, part, ready, device), (block.start, block.stop))
+        journal.add(table, block.start, block.stop, beside)
+        found += len(table)
+        report(Progress(block.stop - first, part.n_frames, found, time.monotonic() - started))
+        journal.heed(stop(), f"after frame {block.stop - 1} of {last - 1}")
 
 
 def frames_of(block: Block, movie: Movie, ready: Preparation, device: torch.device) -> Frames:

@@ -14,10 +14,11 @@ from .camera import CAMERAS, Camera
 from .data import Grid
 from .description import Section, parse
 from .documents import own_file, read_document
+from .errors import DocumentError
 from .formats.psf_files import read_psf
 from .localize import LOCALIZERS, DecodeSettings, InputConditions, Localizer, LocalizerSettings, Scales
 from .microscope import Microscope
-from .optics import PSFS
+from .optics import PSF, PSFS
 from .specimen import Specimen, SpecimenSettings
 from .train import Simulator, TrainingSettings
 from .units import PixelSize, is_plausible_pixel_size, pixel_size_pair
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     LocalizerKind: TypeAlias = Any
 else:
     PSFKind, CameraKind, LocalizerKind = PSFS.field(), CAMERAS.field(), LOCALIZERS.field()
+
+
+Z_ROUNDING_NM = 1.0
 
 
 class Experiment(Section):
@@ -72,6 +76,16 @@ class Experiment(Section):
             raise ValueError(
                 f"training.frames {self.training.frames}; a localizer of kind '{self.localizer.kind}' that looks at "
                 f"{self.localizer.context} frame on each side learns from windows of at least {needed}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _depths_covered(self) -> Experiment:
+        (low, high), known = self.specimen.z_nm, self.localizer.depths_nm
+        if known is not None and self.has_depth and not known[0] <= low <= high <= known[1]:
+            raise ValueError(
+                f"specimen.z_nm runs from {low:g} to {high:g} nm, the localizer gives {known[0]:g} to {known[1]:g} nm only; "
+                "widen localizer.z_range_nm or narrow specimen.z_nm"
             )
         return self
 
@@ -120,7 +134,23 @@ class Experiment(Section):
 
     def build_microscope(self, shape_px: tuple[int, int]) -> Microscope:
         """Make PSF, camera and grid."""
-        return Microscope(self.psf.build(self.pixel_size_nm), self.build_camera(), self.grid(shape_px))
+        return Microscope(self.build_psf(), self.build_camera(), self.grid(shape_px))
+
+    def build_psf(self) -> PSF:
+        """Make the PSF.
+
+        Raises:
+            DocumentError: the specimen reaches beyond the depths in which the PSF is known.
+        """
+        psf: PSF = self.psf.build(self.pixel_size_nm)
+        (low, high), known = self.specimen.z_nm, psf.z_range_nm
+        if known is not None and not known[0] - Z_ROUNDING_NM <= low <= high <= known[1] + Z_ROUNDING_NM:
+            more = " or raise psf.pupil_px" if "pupil_px" in type(self.psf).model_fields else ""
+            raise DocumentError(
+                f"specimen.z_nm runs from {low:g} to {high:g} nm, the PSF is known from {known[0]:.0f} to {known[1]:.0f} nm only; "
+                f"narrow specimen.z_nm{more}"
+            )
+        return psf
 
     def build_specimen(self, shape_px: tuple[int, int]) -> Specimen:
         """Make what lies under the objective, with a margin as wide as half of the PSF's patch (at most 6 px)."""
@@ -155,7 +185,7 @@ class Experiment(Section):
             pixel_size_nm=self.pixel_size_nm,
             z_unit_nm=max(abs(low), abs(high)) if self.has_depth else 0.0,
             photon_unit=math.exp(float(emitters.photons.clamp(min=1).log().mean())) if len(emitters) else 1000.0,
-            planes=self.psf.build(self.pixel_size_nm).planes,
+            planes=self.build_psf().planes,
             reference=reference,
         )
         with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
@@ -176,6 +206,7 @@ class Experiment(Section):
             self.build_microscope((side, side)).to(device),
             width_px=self.width_px(),
             psf_scale=self.training.psf_scale,
+            plane_shift_nm=self.training.plane_shift_nm,
             lone_fraction=self.training.lone_fraction,
             frames=self.training.frames,
             context=localizer.context,

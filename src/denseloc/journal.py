@@ -18,10 +18,32 @@ import numpy as np
 
 from .data import Localizations, Movie, Provenance
 from .errors import DenselocError, Interrupted, OutputError
-from .files import replacing
-from .formats import read_table, write_table
+from .files import alone, replacing
+from .formats import iter_table, read_table, write_table
 
 BLOCK_NAME = re.compile(r"\d{10}-\d{10}-\d+")  # start, stop, rows
+
+
+def _mark(provenance: Provenance) -> str:
+    """Tell runs apart by what they do to which movie."""
+    told = ("assumed", "warnings", "suitability")  # words about numbers that stand in the other settings
+    settings = {key: value for key, value in provenance.settings.items() if key not in told}
+    run = asdict(replace(provenance, settings=settings))
+    return hashlib.sha256(json.dumps(run, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def finished(out: Path, provenance: Provenance) -> int | None:
+    """Count the rows of a table that a run of the same provenance has finished; None if there is no such table, or it does not say so."""
+    if not out.exists():
+        return None
+    try:
+        parts = iter_table(out)
+        first = next(parts, None)
+        if first is None or _mark(first.provenance) != _mark(provenance):
+            return None
+        return len(first) + sum(len(part) for part in parts)
+    except DenselocError:
+        return None
 
 
 def _run_of(note: Path) -> str | None:
@@ -55,10 +77,7 @@ class Journal:
 
     def __init__(self, out: Path, provenance: Provenance, movie: Movie, resume: bool) -> None:
         self.folder = out.with_name(out.name + ".parts")
-        told = ("assumed", "warnings", "suitability")  # words about numbers that stand in the other settings
-        settings = {key: value for key, value in provenance.settings.items() if key not in told}
-        run = asdict(replace(provenance, settings=settings))
-        mark = hashlib.sha256(json.dumps(run, sort_keys=True, default=str).encode()).hexdigest()
+        mark = _mark(provenance)
         note = self.folder / "run.json"
         if self.folder.exists() and not note.exists():
             raise OutputError(
@@ -81,6 +100,7 @@ class Journal:
             except OutputError:
                 self.remove()
                 raise
+        self.first_frame = movie.frames[0]
         self.next_frame = self._keep_whole(*movie.frames)
 
     def _keep_whole(self, first: int, last: int) -> int:
@@ -95,8 +115,24 @@ class Journal:
             first = stop
         return first
 
+    def begin_anew(self) -> None:
+        """Forget all finished blocks."""
+        for path in self._files():
+            path.unlink()
+        self.next_frame = self.first_frame
+
+    @classmethod
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def of(cls, out: Path, provenance: Provenance, movie: Movie, resume: bool) -> Iterator[Journal]:
+        """Keep a journal while no other run makes the same table, and remove it at the end if all went well."""
+        with alone(out):
+            journal = cls(out, provenance, movie, resume)
+            with journal._kept():
+                yield journal
+            journal.remove()
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
         """Whatever ends the run: leave no empty journal behind, and say of one with finished blocks that it can be used."""
         try:
             yield
@@ -129,7 +165,7 @@ class Journal:
         path = self.folder / f"{start:010d}-{stop:010d}-{len(table)}.parquet"
         if beside is not None:
             with replacing(path.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
-                np.savez(file, **beside)  # type: ignore[arg-type]
+                np.savez(file, **beside)  # type: ignore[arg-type]  # mypy takes them for its own option
         write_table(path, table)
 
     def parts(self, stop: Callable[[], int]) -> Iterator[Localizations]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import platform
+from pathlib import Path
 
 import torch
 
@@ -21,6 +23,17 @@ def keep_memory() -> bool:
         return bool(libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)) and bool(libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30))
     except (OSError, AttributeError):
         return False
+
+
+def free_bytes(device: torch.device) -> float:
+    """Give the memory that can still be had on a device, infinity where the system does not tell."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024.0 * next(float(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return math.inf
 
 
 def choose_device(name: str | None = None) -> torch.device:

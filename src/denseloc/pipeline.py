@@ -11,36 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .blocks import ahead, blocks_of, frames_of
+from .blocks import Progress, work_through
 from .camera import Camera
-from .data import Movie, Provenance
+from .data import Frames, Localizations, Movie, Provenance
 from .errors import CalibrationError, ModelError, MovieError, OutputError
-from .examination import glance
+from .examination import glance, with_findings
 from .experiment import Experiment
-from .files import alone
 from .formats import check_table, open_movie, table_suffixes, write_table
 from .formats.psf_files import foreign_notes, known_pixel_size, read_psf_for
-from .journal import Journal
-from .machine import choose_device, keep_memory
+from .journal import Journal, finished
+from .machine import choose_device, free_bytes, keep_memory
 from .model_file import Model, find_model
 from .optics import PSFSettings
+from .picture_sum import PictureSum, check_image
 from .preparation import Preparation, prepare
 from .selection import Selection
+from .units import PixelSize
 
-BLOCK_PX = 1 << 22  # pixels of a block of frames: some seconds of work, some tens of MB
-MAX_BLOCK = 512
 MOST_BLOCK = 16384  # frames that a user may ask for
 LEAST_TILE_PX, MOST_TILE_PX = 16, 4096
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How a localization stands: frames done and in all, localizations so far, seconds of this session."""
-
-    frames: int
-    n_frames: int
-    localizations: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +44,7 @@ class Run:
         assumed: what was measured or assumed of the movie, in plain words.
         warnings: what the user should know before trusting the table.
         provenance: what the table says of itself, where its format has a place for it.
+        image: the picture that the method itself gave, where it was asked for.
     """
 
     table: Path
@@ -64,12 +54,14 @@ class Run:
     assumed: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     provenance: Provenance = field(default_factory=Provenance)
+    image: Path | None = None
 
 
 def localize(
     movie: Movie | Path | str,
     out: Path | str,
     *,
+    image: Path | str | None = None,
     model: Model | Path | str | None = None,
     method: str | None = None,
     psf: PSFSettings | Path | str | None = None,
@@ -96,6 +88,7 @@ def localize(
     Args:
         movie: a movie or its file or folder.
         out: table to write; the suffix chooses the format (.parquet, .csv, .hdf5).
+        image: TIFF to write besides, the sum of the method's own images; for methods that give one (deep_storm, deep_storm_3d).
         model: a model, its file or the name of a shipped one; None takes the shipped one that suits the movie.
         method: name of a localization method, where no model is given; None for the model that suits ordinary 2D movies.
         psf: a PSF or its file, for a method that needs no training; "single" if ``method`` is None.
@@ -112,7 +105,7 @@ def localize(
         tile_px: largest tile computed at once. Does not change the result.
         block_frames: frames read and kept at once. Does not change the result.
         device: "cpu", "cuda", ...; the best one there is if None.
-        resume: go on with the blocks that an interrupted run has left.
+        resume: go on with the blocks that an interrupted run has left; a table that a run of the same kind has finished is left as it is.
         allow_truncated: use the whole frames of a movie file that breaks off.
         prepared: told, before the first block, what was measured and assumed.
         report: told after each block how it goes.
@@ -124,6 +117,91 @@ def localize(
     """
     started = time.monotonic()
     out = Path(out)
+    _check_asked(out, threshold, tile_px, block_frames)
+    selection = Selection(min_probability, max_sigma_nm, min_photons)
+    whole = opened(movie, planes, allow_truncated).crop(None, roi_px)
+    part = whole.crop(frames)
+    keep_memory()
+    chosen = choose_device(device)
+    given = find_model(model) if isinstance(model, (str, Path)) else model
+    psf, pixel_size_nm, told = psf_for(psf, pixel_size_nm, part.pixel_size_nm)
+    if given is not None:
+        given.localizer.check_fits(free_bytes(chosen), 1, part.shape_px, training=False)
+    ready = _prepare(whole, part, lambda some: prepare(some, given, pixel_size_nm, camera, method, chosen, psf))
+    ready = replace(ready, lines=[*ready.lines[:1], *told, *ready.lines[1:]])
+    seen = glance(whole, ready)
+    ready = ready if seen is None else with_findings(ready, seen)
+    prepared(ready)
+    localizer = ready.model.localizer.to(chosen)
+    localizer.conditions, localizer.threshold = ready.conditions, threshold
+    ready.camera.to(chosen)  # prepare() has made a copy
+    provenance = selection.noted(_provenance(part, whole.frames[1], ready, threshold))
+    if seen is not None:
+        provenance = replace(provenance, settings={**provenance.settings, "suitability": seen.to_json()})
+    if image is not None:
+        image = Path(image)
+        check_image(image, part, localizer, ready.model.experiment.localizer.kind)
+        provenance = replace(provenance, settings={**provenance.settings, "image": image.name})
+    check_table(out, provenance)
+    with Journal.of(out, provenance, part, resume) as journal:
+        rows = finished(out, provenance) if resume and (image is None or image.exists()) else None
+        if rows is None:
+            pictures = None if image is None else PictureSum(journal, part, localizer.picture_px)
+
+            def work(frames: Frames, span: tuple[int, int]) -> tuple[Localizations, None]:
+                if pictures is None:
+                    return selection.keep(localizer(frames, span, tile_px)), None
+                table, picture = localizer.with_picture(frames, span, tile_px)
+                pictures.add(picture.cpu().numpy(), span)
+                return selection.keep(table), None
+
+            work_through(
+                whole,
+                part,
+                ready,
+                chosen,
+                journal,
+                work,
+                context=localizer.context,
+                block_frames=block_frames,
+                report=report,
+                stop=stop,
+            )
+            rows = write_table(out, journal.parts(stop), provenance)
+            if pictures is not None and image is not None:
+                pictures.write(image, part, ready.pixel_size_nm)
+    return Run(out, rows, part.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance, image)
+
+
+def opened(movie: Movie | Path | str, planes: int | None, allow_truncated: bool) -> Movie:
+    """Open a movie, if it is a file, and say how many planes follow one another in it."""
+    whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
+    return whole if planes is None else whole.with_planes(planes)
+
+
+def psf_for(
+    psf: PSFSettings | Path | str | None, asked: float | tuple[float, float] | None, known: PixelSize | None
+) -> tuple[PSFSettings | None, float | tuple[float, float] | None, list[str]]:
+    """Read the file of a PSF.
+
+    Args:
+        psf: it, or its file.
+        asked: pixel size that a user has given.
+        known: that of the movie.
+
+    Returns:
+        The PSF; the pixel size asked for, or, where none is known, that of the calibration; what is to be told of the file.
+    """
+    if not isinstance(psf, (str, Path)):
+        return psf, asked, []
+    size = known if asked is None else asked
+    found, record = read_psf_for(psf, size, asked)
+    told = [f"PSF: {psf}", *(f"note: {Path(psf).name}: {note}" for note in foreign_notes(record))]
+    return found, known_pixel_size(record) if size is None else asked, told
+
+
+def _check_asked(out: Path, threshold: float | None, tile_px: int, block_frames: int | None) -> None:
+    """Refuse what cannot be done before anything is read."""
     if out.suffix.lower() not in table_suffixes():
         raise OutputError(
             f"table {out.name}: the suffix '{out.suffix}' names no table format; known: {', '.join(table_suffixes())}"
@@ -136,49 +214,7 @@ def localize(
     ):
         if value is not None and not least <= value <= most:
             raise ModelError(f"{name} {value}; expected {least} to {most}")
-    selection = Selection(min_probability, max_sigma_nm, min_photons)
     check_table(out)
-    whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
-    whole = (whole if planes is None else whole.with_planes(planes)).crop(None, roi_px)
-    movie = whole.crop(frames)
-    keep_memory()
-    chosen = choose_device(device)
-    if isinstance(model, (str, Path)):
-        model = find_model(model)
-    told: list[str] = []
-    if isinstance(psf, (str, Path)):
-        name = Path(psf).name
-        size = movie.pixel_size_nm if pixel_size_nm is None else pixel_size_nm
-        psf, record = read_psf_for(psf, size, pixel_size_nm)
-        told = [f"note: {name}: {note}" for note in foreign_notes(record)]
-        pixel_size_nm = known_pixel_size(record) if size is None else pixel_size_nm
-    ready = _prepare(whole, movie, lambda part: prepare(part, model, pixel_size_nm, camera, method, chosen, psf))
-    ready = replace(ready, lines=[*ready.lines, *told])
-    seen = glance(whole, ready)
-    if seen is not None:  # it takes what the conditions say into account
-        ready = replace(ready, warnings=[finding.text for finding in seen.suitability.findings])
-    prepared(ready)
-    localizer = ready.model.localizer.to(chosen)
-    localizer.conditions, localizer.threshold = ready.conditions, threshold
-    ready.camera.to(chosen)  # prepare() has made a copy
-    provenance = selection.noted(_provenance(movie, whole.frames[1], ready, threshold))
-    if seen is not None:
-        provenance = replace(provenance, settings={**provenance.settings, "suitability": seen.suitability.to_json()})
-    check_table(out, provenance)
-    with alone(out):
-        journal = Journal(out, provenance, movie, resume)
-        with journal.kept():
-            n = block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, movie.n_planes * movie.field_px[0] * movie.field_px[1])))
-            found = journal.rows()
-            for block in ahead(blocks_of(whole, movie, n, localizer.context, journal.next_frame)):
-                table = selection.keep(localizer(frames_of(block, movie, ready, chosen), (block.start, block.stop), tile_px))
-                journal.add(table, block.start, block.stop)
-                found += len(table)
-                report(Progress(block.stop - movie.frames[0], movie.n_frames, found, time.monotonic() - started))
-                journal.heed(stop(), f"after frame {block.stop - 1} of {movie.frames[1] - 1}")
-            rows = write_table(out, journal.parts(stop), provenance)
-        journal.remove()
-    return Run(out, rows, movie.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance)
 
 
 def _prepare(whole: Movie, part: Movie, prepare: Callable[[Movie], Preparation]) -> Preparation:

@@ -24,12 +24,13 @@ from .fit import DEPTHS_NM
 from .localize import LOCALIZERS, InputConditions
 from .model_file import Model, find_model
 from .optics import PSFSettings
-from .suitability import Finding, outside_of_training
+from .suitability import Finding, judge_density, outside_of_training, serves_many
 from .survey import Survey, survey
 from .train import TrainingSettings
 from .units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 
 GENERAL = "general-2d"
+GIVEN, OF_DOCUMENT = "given", "the model's document"  # where a camera comes from
 LEAST_SIDE_PX = 8
 UNEVEN = 1.4  # ratio of bright to dark background from which on it is followed pixel by pixel
 OTHER_PIXELS = 0.03  # relative difference from which on pixels are other ones
@@ -75,36 +76,21 @@ def prepare(
     psf: PSFSettings | None = None,
     *,
     count: bool = True,
+    source: str = GIVEN,
 ) -> Preparation:
     """Choose and measure what was not given; the model itself says, from a few frames, how many molecules there are (unless ``count`` is off).
+
+    ``source`` says where a ``camera`` comes from.
 
     Raises:
         MovieError: frames too small, no pixel size.
         ModelError: the model is for another pixel size or number of planes, or takes no PSF.
     """
-    if min(movie.shape_px) < LEAST_SIDE_PX:
-        rows, columns = movie.shape_px
-        raise MovieError(
-            f"frames of {rows} x {columns} px; expected at least {LEAST_SIDE_PX} x {LEAST_SIDE_PX}: choose a larger region"
-        )
-    if psf is not None and model is not None:
-        raise ModelError(
-            f"model {model.name} was trained for its own PSF; leave the PSF (--psf) out, or take method 'single' (--method single)"
-        )
-    chosen = model or _by_method(method, psf, pixel_size_nm or movie.pixel_size_nm)
+    chosen = _model_for(movie, model, pixel_size_nm, method, psf)
     experiment = chosen.experiment
     general = serves_many(experiment)
-    size = _pixel_size(movie, pixel_size_nm, None if general else experiment)
-    if text := other_pixels(chosen, size):
-        raise ModelError(text)
-    planes = chosen.localizer.scales.planes
-    if planes != movie.n_planes:
-        what = "model" if experiment.localizer.needs_training else "method"
-        raise ModelError(
-            f"{what} {chosen.name} sees {planes} focal plane{'s' if planes > 1 else ''}, the movie has {movie.n_planes}; choose one for such a "
-            "movie, or say --planes (planes in Python)"
-        )
-    source = "given" if camera is not None else "measured" if general else OF_DOCUMENT
+    size = _pixel_size_for(movie, pixel_size_nm, chosen)
+    source = source if camera is not None else "measured" if general else OF_DOCUMENT
     if camera is None and not general:
         camera = experiment.build_camera()
     if camera is not None:
@@ -112,28 +98,16 @@ def prepare(
     measured = _measure(movie, size, camera, None if general and psf is None else experiment)
     if camera is None:
         camera = _measured_camera(measured)
-    noise = float(torch.as_tensor(camera.noise_variance(movie.shape_px)).mean())
-    conditions = InputConditions(
-        background=max(0.05, measured.background.value),
-        excess=float(torch.as_tensor(camera.excess, dtype=torch.float32).mean()),
-        noise_variance=max(noise, 0.0),
-        width_px=measured.width_nm.value / math.sqrt(size[0] * size[1]),
-    )
+    conditions = _told(camera, measured, size, movie.shape_px)
     background = background_to_follow(movie, camera, conditions, measured)
     least = 0.0 if experiment.has_depth else measured.density_per_um2.low  # by one width; many widths look like many molecules
     seen = survey(movie, chosen.localizer.to(device), camera, conditions, background, size) if count else None
     if seen is not None:
         measured = _with_survey(measured, seen, least)
-    lines = [_chosen(chosen, model is None)]
-    lines += [f"pixel size: {size[0]:g} x {size[1]:g} nm", f"camera: {source}", *measured.lines()]
-    if not general and experiment.localizer.needs_training:
-        lines.append(
-            f"the model is made for one microscope ({_psf_in_words(experiment)}); with another PSF its positions, z above all, are wrong"
-        )
-    if background is not None:
-        lines.append("the background is uneven and is followed pixel by pixel")
     is_trained = experiment.localizer.needs_training
     outside = outside_of_training(measured, experiment, size, least) if is_trained else []
+    told = [finding.text for finding in outside] if is_trained else judge_density(measured, experiment, least)
+    doubts = [measured.doubt] if measured.doubt and source == GIVEN else []
     return Preparation(
         model=chosen,
         camera=camera,
@@ -147,8 +121,8 @@ def prepare(
         conditions=conditions,
         background=background,
         measured=measured,
-        lines=lines,
-        warnings=[finding.text for finding in outside] if is_trained else _judge_density(measured, experiment, least),
+        lines=_lines(chosen, model is None, method is not None, size, source, measured, background is not None),
+        warnings=doubts + told,
         outside=outside,
     )
 
@@ -167,25 +141,76 @@ def other_pixels(model: Model, pixel_size_nm: float | tuple[float, float] | None
     )
 
 
+def _model_for(
+    movie: Movie,
+    model: Model | None,
+    pixel_size_nm: float | tuple[float, float] | None,
+    method: str | None,
+    psf: PSFSettings | None,
+) -> Model:
+    """Choose the model or the method, and refuse one that does not suit the frames."""
+    if min(movie.shape_px) < LEAST_SIDE_PX:
+        rows, columns = movie.shape_px
+        raise MovieError(
+            f"frames of {rows} x {columns} px; expected at least {LEAST_SIDE_PX} x {LEAST_SIDE_PX}: choose a larger region"
+        )
+    if psf is not None and model is not None:
+        raise ModelError(
+            f"model {model.name} was trained for its own PSF; leave the PSF (--psf) out, or take method 'single' (--method single)"
+        )
+    return model or _by_method(method, psf, pixel_size_nm or movie.pixel_size_nm)
+
+
+def _pixel_size_for(movie: Movie, given: float | tuple[float, float] | None, chosen: Model) -> PixelSize:
+    """Give the pixel size of the movie; refuse another one, or another number of planes, than those that the model is for."""
+    experiment = chosen.experiment
+    general = serves_many(experiment)
+    size = _pixel_size(movie, given, None if general else experiment)
+    if text := other_pixels(chosen, size):
+        raise ModelError(text)
+    planes = chosen.localizer.scales.planes
+    if planes != movie.n_planes:
+        what = "model" if experiment.localizer.needs_training else "method"
+        raise ModelError(
+            f"{what} {chosen.name} sees {planes} focal plane{'s' if planes > 1 else ''}, the movie has {movie.n_planes}; choose one for such a "
+            "movie, or say --planes (planes in Python)"
+        )
+    return size
+
+
+def _told(camera: Camera, measured: Conditions, size: PixelSize, shape_px: tuple[int, int]) -> InputConditions:
+    """Give what the localizer is told of camera and movie."""
+    noise = float(torch.as_tensor(camera.noise_variance(shape_px)).mean())
+    return InputConditions(
+        background=max(0.05, measured.background.value),
+        excess=float(torch.as_tensor(camera.excess, dtype=torch.float32).mean()),
+        noise_variance=max(noise, 0.0),
+        width_px=measured.width_nm.value / math.sqrt(size[0] * size[1]),
+    )
+
+
+def _lines(
+    chosen: Model, no_model: bool, by_name: bool, size: PixelSize, source: str, measured: Conditions, is_uneven: bool
+) -> list[str]:
+    """Say in plain words what was chosen, measured and assumed."""
+    experiment = chosen.experiment
+    trained = experiment.localizer.needs_training
+    lines = [_chosen(chosen, no_model and (trained or not by_name))]
+    lines += [f"pixel size: {size[0]:g} x {size[1]:g} nm", f"camera: {source}", *measured.lines()]
+    if trained and not serves_many(experiment):
+        lines.append(
+            f"the model is made for one microscope ({_psf_in_words(experiment)}); with another PSF its positions, z above all, are wrong"
+        )
+    if is_uneven:
+        lines.append("the background is uneven and is followed pixel by pixel")
+    return lines
+
+
 def _chosen(chosen: Model, by_itself: bool) -> str:
     """Say in one line what localizes, and how another is taken."""
     if not chosen.experiment.localizer.needs_training:
-        return f"method: {chosen.name}"
+        return f"method: {chosen.name}" + (" (chosen; --method multi takes crowds apart)" if by_itself else "")
     return f"model: {chosen.name}" + (" (chosen; --model takes another)" if by_itself else "")
-
-
-def _judge_density(measured: Conditions, experiment: Experiment, at_least: float) -> list[str]:
-    """Warn of a movie that is too dense for a method without training."""
-    density, width = max(measured.density_per_um2.value, at_least), measured.width_nm.value
-    most = experiment.localizer.densest_per_um2(width)
-    if most is None or density <= most:
-        return []
-    share = 1 - 0.5 ** (density / most)
-    return [
-        f"the movie holds about {density:.2g} emitters per um^2, so that {share:.0%} of them have another near by; method "
-        f"'{experiment.localizer.kind}' serves up to {most:.2g} per um^2 for spots {width:.0f} nm wide: expect missed and misplaced molecules, and "
-        "take a model for dense movies, or sparser frames"
-    ]
 
 
 def _with_survey(measured: Conditions, seen: Survey, least: float) -> Conditions:
@@ -249,12 +274,6 @@ def _untrained(method: str) -> dict[str, Any]:
     }
 
 
-def serves_many(experiment: Experiment) -> bool:
-    """Whether a model takes movies of any camera and pixel size: drawn with various cameras, and told the conditions or without training."""
-    return experiment.serves_many
-
-
-OF_DOCUMENT = "the model's document"  # where the camera of a model for one microscope comes from
 READ_NOISE_ELECTRONS = 1.5  # of an sCMOS camera for which none was given
 
 
@@ -389,15 +408,3 @@ def uneven_background(
     rows, columns = movie.shape_px
     counts = movie.sample(max(8, min(200, (1 << 23) // (rows * columns))))[:, 0]
     return np.maximum(background_map(to_photons(counts.astype(np.float32)), noise_variance, excess), 0.05).astype(np.float32)
-
-
-def judge_conditions(measured: Conditions, experiment: Experiment, size: PixelSize, at_least: float = 0.0) -> list[str]:
-    """Say in plain words where a movie lies outside of what a model was trained on.
-
-    Args:
-        measured: the conditions of the movie.
-        experiment: the document of the model.
-        size: (y, x) of the movie's pixels in nm.
-        at_least: density that the movie has at least, by another way than the model's own count: that one falls behind where it is crowded.
-    """
-    return [finding.text for finding in outside_of_training(measured, experiment, size, at_least)]

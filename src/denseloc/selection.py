@@ -93,5 +93,7 @@ class Selection:
 
 def _column(table: Localizations, name: str, option: str) -> np.ndarray:
     if name not in table:
-        raise TableError(f"the table has no column {name}, which --{option} needs; it has {', '.join(table.columns)}: leave it out")
+        raise TableError(
+            f"the table has no column {name}, which --{option} needs; it has {', '.join(table.columns)}: leave --{option} out"
+        )
     return table.columns[name]

@@ -95,7 +95,7 @@ def survey(
     if not counts:
         return None
     per_frame = np.concatenate(counts)
-    how = f"by the model in {len(per_frame)} frame{'' if len(per_frame) == 1 else 's'}"
+    how = f"by localizing {len(per_frame)} frame{'' if len(per_frame) == 1 else 's'}"
     spread = np.sqrt(max(per_frame.sum(), 1.0)) / len(per_frame)  # of counting
     parts = np.array([part.mean() for part in np.array_split(per_frame, min(len(per_frame), PARTS))])
     density = _mean(parts / seen_um2, spread / seen_um2, "emitters per um^2 and frame", how, float(per_frame.mean()) / seen_um2)

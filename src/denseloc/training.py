@@ -15,7 +15,7 @@ from .errors import ModelError, OutputError, TrainingError
 from .experiment import Experiment
 from .files import check_writable
 from .localize import TrainableLocalizer
-from .machine import choose_device, keep_memory
+from .machine import choose_device, free_bytes, keep_memory
 from .model_file import SUFFIX, Model, find_model, initialise_from, load_model, save_model
 from .train import Progress, Trainer, recalibrate
 from .train.recalibrate import HELD_OUT, MOST_BATCHES
@@ -62,6 +62,8 @@ def train(
     localizer = document.build_localizer()
     if not isinstance(localizer, TrainableLocalizer):
         raise TrainingError(f"a localizer of kind '{document.localizer.kind}' needs no training")
+    side, frames = document.training.patch_px, document.training.frames
+    localizer.check_fits(free_bytes(chosen), document.training.batch_size * frames, (side, side), training=True)
     spent_before = 0.0
     if start_from is not None:
         parent = find_model(start_from)

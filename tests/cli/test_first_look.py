@@ -17,7 +17,8 @@ from denseloc.formats import open_movie
 from denseloc.localize import InputConditions, Localizer, Scales
 from denseloc.model_file import find_model, load_model
 from denseloc.pipeline import localize
-from denseloc.preparation import judge_conditions, parse_camera, prepare
+from denseloc.preparation import parse_camera, prepare
+from denseloc.suitability import judge_conditions
 from denseloc.survey import survey
 
 from .conftest import DOCUMENT, untrained
@@ -82,7 +83,7 @@ def test_twenty_frames_with_their_neighbours_are_counted():
     assert found.density_per_um2.value == pytest.approx(2.0)
     assert found.density_per_um2.low < 2.0 < found.density_per_um2.high
     assert found.photons.value == pytest.approx(1000)
-    assert str(found.density_per_um2).startswith("2 emitters per um^2 and frame (measured by the model in 20 frames, ")
+    assert str(found.density_per_um2).startswith("2 emitters per um^2 and frame (measured by localizing 20 frames, ")
     assert [len(frames) for frames in given] == [60]
 
 
@@ -91,7 +92,7 @@ def test_frames_in_a_row_are_read_once():
     movie = movie_from_array(spotted(60, 40, 32))
     found = survey(movie, localizer, parse_camera(CAMERA), CONDITIONS, None, (100.0, 100.0), frames=200)
     assert found.density_per_um2.value == pytest.approx(2.0)
-    assert "in 58 frames" in str(found.density_per_um2)
+    assert "by localizing 58 frames" in str(found.density_per_um2)
     assert [len(frames) for frames in localizer.given] == [60]
 
 
@@ -163,17 +164,17 @@ def test_frames_that_cannot_be_read_are_left_out(monkeypatch):
     monkeypatch.setattr(Movie, "read", damaged)
     found, _ = look(movie)
     assert found.density_per_um2.value == pytest.approx(2.0)
-    assert "in 10 frames" in str(found.density_per_um2)
+    assert "by localizing 10 frames" in str(found.density_per_um2)
 
 
 def test_the_density_told_is_that_of_the_run(place, tmp_path):
     told = []
     run = localize(place.movie, tmp_path / "t.parquet", model=place.model, prepared=lambda ready: told.append(ready))
     density = told[0].measured.density_per_um2
-    assert density.how == "by the model in 20 frames"
+    assert density.how == "by localizing 20 frames"
     assert density.value == pytest.approx(run.localizations / 40 / (2.4 * 2.0), rel=0.3)
     assert density.low < run.localizations / 40 / (2.4 * 2.0) < density.high
-    assert any(line.startswith("density: ") and "by the model" in line for line in run.assumed)
+    assert any(line.startswith("density: ") and "by localizing" in line for line in run.assumed)
 
 
 def estimate(value: float, low: float | None = None, high: float | None = None) -> Estimate:
@@ -212,7 +213,7 @@ def test_many_widths_are_no_crowd(place, simulate_depths, tmp_path):
     model = load_model(untrained(tmp_path / "deep.safetensors", psf=psf, specimen=specimen))
     ready = prepare(movie_from_array(counts, pixel_size_nm=(100.0, 100.0)), model, None, None)
     assert not [warning for warning in ready.warnings if "density" in warning]
-    assert "by the model" in str(ready.measured.density_per_um2)
+    assert "by localizing" in str(ready.measured.density_per_um2)
 
 
 def test_it_is_quick():

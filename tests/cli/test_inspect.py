@@ -209,3 +209,16 @@ def test_bad_input_gives_one_line(arguments, words, command, tmp_path):
     assert words in answer.err
     assert len(answer.err.splitlines()) <= 2
     assert "Traceback" not in answer.err
+
+
+def test_a_psf_says_the_pixel_size_that_the_movie_does_not(command, tmp_path):
+    rng = np.random.default_rng(0)
+    bare = tmp_path / "bare.tif"
+    tifffile.imwrite(bare, (100 + 2 * rng.poisson(20, (30, 32, 32))).astype(np.uint16), photometric="minisblack")
+    psf = {"kind": "astigmatic", "width_nm": 130, "focus_a_nm": -200, "focus_b_nm": 200, "depth_nm": 350, "roi_px": 11}
+    write_psf(tmp_path / "psf.h5", Experiment.from_json(DOCUMENT | {"psf": psf}).psf, {"program": "denseloc"}, pixel_size_nm=105)
+    assert inspect(bare, psf=tmp_path / "psf.h5", report=False).pixel_size_nm == (105.0, 105.0)
+    assert inspect(bare, psf=tmp_path / "psf.h5", pixel_size_nm=90, report=False).pixel_size_nm == (90.0, 90.0)
+    answer = command("inspect", bare)
+    assert answer.code == 2
+    assert "does not say its pixel size" in answer.err

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 from shelf_examples import example_of
 
 from denseloc.data import Emitters, Frames, Localizations
@@ -46,6 +47,11 @@ def frames(n: int, rows: int, columns: int, planes: int = 1, first: int = 0, see
 
 def assert_same(found: Localizations, expected: Localizations, exact: bool = False) -> None:
     assert list(found.columns) == list(expected.columns)
+    if not exact and len(found) == len(expected) > 0:  # rows whose y differ by rounding alone may have changed places
+        here, there = (np.stack((1e6 * table.frame, table.x_nm, table.y_nm), 1) for table in (found, expected))
+        order = cKDTree(here).query(there)[1]
+        assert len(np.unique(order)) == len(order)
+        found = found.select(order)
     np.testing.assert_array_equal(found.frame, expected.frame)
     for name in expected.columns:
         if exact:

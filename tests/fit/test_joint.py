@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 from denseloc.camera import Ideal
 from denseloc.data import Emitters, Grid
 from denseloc.fit import Noise, crlb, fit_single
-from denseloc.fit.joint import LEAST_PHOTONS, Joint, JointFits, Prior
+from denseloc.fit.joint import Joint
+from denseloc.fit.joint_fits import JointFits, Prior
+from denseloc.fit.scene import LEAST_PHOTONS
 from denseloc.microscope import Microscope
 from denseloc.optics import PSF, AstigmaticSettings, GaussianSettings, MultiplaneSettings, PSFSettings
 from denseloc.optics.bake import bake
@@ -59,9 +62,9 @@ def begin(at: Tensor, planes: int = 1, frame: Tensor | None = None, level: float
     return JointFits.beginning(frame, at, torch.full((len(at), planes), level))
 
 
-def joint(photons: Tensor, kind: str = "gaussian", noise: Noise | None = None, **more: object) -> Joint:
-    told = {"window_px": 13, "z_range_nm": Z_RANGE_NM, **more}
-    return Joint(psf_of(kind), photons, noise or Noise(), **told)  # type: ignore[arg-type]
+def joint(photons: Tensor, kind: str = "gaussian", noise: Noise | None = None, **more: Any) -> Joint:
+    told: dict[str, Any] = {"window_px": 13, "z_range_nm": Z_RANGE_NM, **more}
+    return Joint(psf_of(kind), photons, noise or Noise(), **told)
 
 
 def shifted(at: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from denseloc.fit import Noise
-from denseloc.fit.joint import Joint, JointFits, Prior
+from denseloc.fit.joint import Joint
+from denseloc.fit.joint_fits import JointFits, Prior
 from denseloc.fit.temporal import (
     GAP,
     PRIORS_SHARE,

@@ -106,6 +106,19 @@ def test_points_climb_to_their_top() -> None:
     assert len(hills(points, 2)[0]) == 2
 
 
+def test_crowds_are_joined_a_few_pairs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    frame = torch.randint(0, 3, (90,), generator=generator).sort()[0]
+    place, light = 20 * torch.rand(90, 2, generator=generator), 1000 * torch.rand(90, generator=generator)
+    crowd = Spots(frame, place, light, torch.full((90,), 0.01))
+    whole = crowd.joined(1.3, 2.0)
+    assert len(whole.frame) < 80
+    monkeypatch.setattr("denseloc.localize.spots.PAIRS", 100)
+    parts = crowd.joined(1.3, 2.0)
+    for name, values in vars(whole).items():
+        assert torch.equal(getattr(parts, name), values), name
+
+
 def test_pairs_are_joined_where_one_emitter_looks_alike() -> None:
     def left(distance: float, brightness: float) -> Spots:
         place = torch.tensor([[5.0, 5.0], [5.0, 5.0 + distance], [20.0, 20.0], [5.0, 5.0]])
@@ -118,6 +131,14 @@ def test_pairs_are_joined_where_one_emitter_looks_alike() -> None:
     torch.testing.assert_close(one.place[0], torch.tensor([5.0, 5.2]))
     assert len(left(0.8, 0.3).frame) == 4  # brighter over the noise
     assert len(left(3.0, 0.03).frame) == 4
+
+
+@pytest.mark.parametrize("distance", [2.0, 3.0, 9.0])
+def test_points_far_apart_are_not_joined_however_dim(distance: float) -> None:
+    place = torch.tensor([[5.0, 5.0], [5.0, 5.0 + distance]])
+    spots = Spots(torch.tensor([0, 0]), place, torch.tensor([300.0, 0.1]), torch.full((2,), 0.03)).joined(1.3, 2.0)
+    assert torch.equal(spots.place, place)
+    assert spots.photons.tolist() == pytest.approx([300.0, 0.1])
 
 
 # ------------------------------------------------------------------------------------------------------------------ localizations

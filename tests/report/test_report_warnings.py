@@ -9,6 +9,7 @@ import pytest
 
 from denseloc.data import Localizations, Provenance
 from denseloc.report import FrameSample, compare, judge
+from denseloc.report.plots import _unevenness
 from denseloc.report.summary import counts_per_frame, frame_range, local_density_per_um2, number, places, subpixel, thin
 
 
@@ -197,6 +198,13 @@ def test_counts_cover_all_frames(run):
     assert len(counts) == 300
     assert counts.sum() == len(table)
     assert counts[:4].sum() == 0
+
+
+def test_what_counting_explains_is_even():
+    flat = subpixel(61.8034 * np.arange(2000), 100.0, "y")
+    assert _unevenness(flat) == "even"
+    heap = subpixel(np.full(2000, 50.0), 100.0, "y")
+    assert _unevenness(heap) == f"uneven by {100 * heap.contrast:.1f} %"
 
 
 def test_subpixel_flatness():

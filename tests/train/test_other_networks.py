@@ -23,7 +23,7 @@ from denseloc.localize import (
     TrainableLocalizer,
 )
 from denseloc.model_file import load_model
-from denseloc.preparation import serves_many
+from denseloc.suitability import serves_many
 from denseloc.train import Trainer
 from denseloc.train.validate import score
 from denseloc.training import train

@@ -91,3 +91,44 @@ def test_the_psf_scale_widens_the_images(tiny_document: dict[str, Any], generato
 def test_lone_windows(tiny_document: dict[str, Any], generator: torch.Generator) -> None:
     assert not simulator(tiny_document, lone_fraction=0.0).draw(20, generator).absent.any()
     assert simulator(tiny_document, lone_fraction=1.0).draw(20, generator).absent.all()
+
+
+def test_later_planes_are_shifted_against_the_first(tiny_document: dict[str, Any]) -> None:
+    """The light of one emitter lies elsewhere in each plane of a window, by no more than the limit; the truth is where the first plane shows it."""
+    psf = {"kind": "multiplane", "width_nm": 130.0, "plane_focus_nm": [0.0, 0.0, 0.0], "depth_nm": 400.0, "roi_px": 9}
+    specimen = {**tiny_document["specimen"], "density_per_um2": 0.1, "photons": {"kind": "constant", "photons": 3e6}}
+    document = {**tiny_document, "psf": psf, "specimen": specimen, "localizer": {"kind": "voxel_wise", "preset": "tiny"}}
+
+    def centres(limit: float) -> tuple[torch.Tensor, torch.Tensor]:
+        batch = simulator(document, frames=2, plane_shift_nm=limit).draw(900, torch.Generator().manual_seed(4))
+        e = batch.emitters
+        lone = (
+            (torch.bincount(e.frame, minlength=1800)[e.frame] == 1)
+            & (e.x_nm > 700)
+            & (e.x_nm < 1300)
+            & (e.y_nm > 700)
+            & (e.y_nm < 1300)
+        )
+        one = e.select(lone)
+        row, column = ((at / 100).long() for at in (one.y_nm, one.x_nm))
+        reach = torch.arange(-4, 5)
+        frame = batch.photons.flatten(0, 1)[one.frame]
+        light = torch.stack([f[:, r - 4 : r + 5, c - 4 : c + 5] for f, r, c in zip(frame, row, column, strict=True)])
+        x, y = (light.sum(axis) @ reach.float() / light.sum((2, 3)) for axis in (2, 3))
+        off = torch.stack((x - (one.x_nm / 100 - 0.5 - column)[:, None], y - (one.y_nm / 100 - 0.5 - row)[:, None]), 2)
+        return 100 * off, one.frame // 2
+
+    still, _ = centres(0.0)
+    assert still.shape[0] > 20
+    moved, window = centres(60.0)
+    assert still[:, 1:].abs().median() < 4
+    assert moved[:, 0].abs().median() < 4
+    assert 25 < moved[:, 1:].std() < 45
+    assert moved[:, 1:].abs().quantile(0.9) < 65
+    same = (window[1:] == window[:-1]).nonzero()[:, 0]
+    torch.testing.assert_close(moved[same], moved[same + 1], rtol=0, atol=12)
+
+
+def test_one_plane_is_not_shifted(tiny_document: dict[str, Any]) -> None:
+    one, other = (simulator(tiny_document, plane_shift_nm=d).draw(2, torch.Generator().manual_seed(1)).photons for d in (0.0, 80.0))
+    assert torch.equal(one, other)

@@ -74,7 +74,7 @@ def test_the_model_counts_and_its_interval_holds_the_truth(density: float) -> No
     entry = counted.conditions.density_per_um2
     assert entry.value == pytest.approx(truth, rel=0.1)
     assert entry.low < truth < entry.high < 1.45 * truth
-    assert entry.how == "as counted by the model general-2d in 58 frames"
+    assert entry.how == "as counted by localizing 58 frames with the model general-2d"
     assert counted.conditions.photons.how == entry.how
     assert counted.pixels == found.density_per_um2
     assert counted.notes == ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,14 @@ import torch
 from denseloc.camera import Camera, SCMOSSettings
 from denseloc.data import Emitters, Grid, Localizations, Provenance
 from denseloc.errors import Interrupted, TableError
+from denseloc.fit.temporal import FAULTS
 from denseloc.formats import read_table
+from denseloc.formats.psf_files import write_psf
 from denseloc.microscope import Microscope
 from denseloc.optics import GaussianSettings
+from denseloc.pipeline import localize
 from denseloc.verbs import refine
-from denseloc.verbs.refinement import HALO, _with_halo
+from denseloc.verbs.refinement_work import HALO, with_halo
 
 PIXEL = 100.0
 SHAPE = (40, 44)
@@ -62,8 +66,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Localizations
     return movie, truth, Localizations(columns, told)
 
 
-def run(scene: tuple[Path, Localizations, Localizations], out: Path, **options: object) -> Localizations:
-    made = refine(scene[2], scene[0], out, psf=PSF, camera=camera(), **options)  # type: ignore[arg-type]
+def run(scene: tuple[Path, Localizations, Localizations], out: Path, **options: Any) -> Localizations:
+    made = refine(scene[2], scene[0], out, psf=PSF, camera=camera(), **options)
     assert made.rows == len(read_table(made.table))
     return read_table(made.table)
 
@@ -172,10 +176,13 @@ def test_missed_emitters_are_added_and_false_ones_removed(scene: tuple[Path, Loc
     ],
 )
 def test_a_table_of_another_movie_is_refused(
-    scene: tuple[Path, Localizations, Localizations], tmp_path: Path, change: dict[str, object], words: str
+    scene: tuple[Path, Localizations, Localizations],
+    tmp_path: Path,
+    change: dict[str, Callable[[np.ndarray], np.ndarray]],
+    words: str,
 ) -> None:
     movie, _, table = scene
-    other = table.with_columns(**{name: make(table.columns[name]) for name, make in change.items()})  # type: ignore[operator]
+    other = table.with_columns(**{name: make(table.columns[name]) for name, make in change.items()})
     with pytest.raises(TableError, match=words):
         refine(other, movie, tmp_path / "t.parquet", psf=PSF, camera=camera())
     assert not list(tmp_path.iterdir())
@@ -211,8 +218,48 @@ def test_each_block_comes_with_the_frames_that_can_tell_of_it(length: int) -> No
             for start, _ in spans:
                 yield Localizations({name: np.array([start]) for name in ("frame", "x_nm", "y_nm")}), {}
 
-    found = [tuple([int(one.frame[0]) for one, _ in some] for some in (b, [h], a)) for b, h, a in _with_halo(Blocks(), lambda: 0)]  # type: ignore[arg-type]
+    found = [tuple([int(one.frame[0]) for one, _ in some] for some in (b, [h], a)) for b, h, a in with_halo(Blocks(), lambda: 0)]  # type: ignore[arg-type]
     assert [here for _, here, _ in found] == [[start] for start, _ in spans]
     for (before, _, after), (start, stop) in zip(found, spans, strict=True):
         assert before == [a for a, b in spans if a < start and b > start - HALO]
         assert after == [a for a, _ in spans if stop <= a < stop + HALO]
+
+
+def test_no_photon_counts_twice_in_what_it_says_of_its_precision(
+    scene: tuple[Path, Localizations, Localizations], tmp_path: Path
+) -> None:
+    first = run(scene, tmp_path / "a.parquet", prior=False, share_positions=False)  # sigmas of a fit to the same frames
+    again = run((scene[0], scene[1], first), tmp_path / "b.parquet", share_positions=False)
+    ratio = again.sigma_x_nm / first.sigma_x_nm
+    assert np.quantile(ratio, 0.1) > 0.97
+    assert np.quantile(ratio, 0.9) < 1.03 * np.sqrt(FAULTS)  # what fits that overlap are widened by
+    assert 0.97 < np.median(again.crlb_x_nm) / np.median(first.crlb_x_nm) < 1.03
+
+
+def test_the_camera_given_for_the_table_is_that_of_its_refinement(
+    scene: tuple[Path, Localizations, Localizations], tmp_path: Path
+) -> None:
+    movie, _, table = scene
+    first = localize(
+        movie, tmp_path / "first.parquet", method="multi", psf=PSF, camera=camera(), pixel_size_nm=PIXEL, frames=(0, 6)
+    )
+    kept = refine(first.table, movie, tmp_path / "kept.parquet", psf=PSF)
+    again = refine(first.table, movie, tmp_path / "again.parquet", psf=PSF, camera=camera())
+    np.testing.assert_allclose(read_table(kept.table).photons, read_table(again.table).photons, rtol=1e-3)
+    assert any("the camera is the one that was given" in line for line in kept.lines)
+    assert "camera: given" in kept.lines
+    noise = [next(line for line in one.lines if "read noise" in line) for one in (kept, again)]
+    assert noise[0] == noise[1]
+    told = table.provenance
+    many = {"source": "given", "pixel_maps": True, "offset_counts": 100.0, "counts_per_photon": 2.0}
+    bare = table.with_provenance(**{**vars(told), "settings": {"camera": many, "conditions": {"excess": 1.0}}})
+    mapped = refine(bare, movie, tmp_path / "mapped.parquet", psf=PSF)
+    assert "camera: measured" in mapped.lines
+    assert any("give it again" in line for line in mapped.lines)
+
+
+def test_notes_of_a_calibration_are_not_told_of_the_movie(scene: tuple[Path, Localizations, Localizations], tmp_path: Path) -> None:
+    write_psf(tmp_path / "psf.h5", PSF, {"program": "denseloc", "notes": ["camera measured from the stack"]}, pixel_size_nm=PIXEL)
+    made = refine(scene[2], scene[0], tmp_path / "t.parquet", psf=tmp_path / "psf.h5", camera=camera())
+    assert made.lines[1] == f"PSF: {tmp_path / 'psf.h5'}"
+    assert not any("from the stack" in line for line in made.lines)

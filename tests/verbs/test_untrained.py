@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,9 +37,9 @@ def movie(path: Path, emitters: int) -> Path:
     return path
 
 
-def run(folder: Path, emitters: int, suffix: str = ".parquet", **how: object) -> Run:
+def run(folder: Path, emitters: int, suffix: str = ".parquet", **how: Any) -> Run:
     found = movie(folder / "movie.tif", emitters)
-    return localize(found, folder / f"table{suffix}", method="single", pixel_size_nm=100, camera=read_camera(CAMERA), **how)  # type: ignore[arg-type]
+    return localize(found, folder / f"table{suffix}", method="single", pixel_size_nm=100, camera=read_camera(CAMERA), **how)
 
 
 def test_a_method_without_training_speaks_of_none(tmp_path):
@@ -97,3 +98,38 @@ def test_a_skewness_against_the_excess_is_told(excess, source, ratio, told):
     assert len(lines) == (told is not None)
     if told is not None:
         assert told in lines[0]
+
+
+def test_the_psf_is_named_and_the_method_chosen_for_it_said(tmp_path):
+    write_psf(tmp_path / "beads.h5", ASTIGMATIC, {"program": "denseloc", "z_range_nm": [-400, 400]}, pixel_size_nm=100)
+    found = movie(tmp_path / "movie.tif", 3)
+    camera = read_camera(CAMERA)
+    chosen = localize(found, tmp_path / "a.parquet", psf=tmp_path / "beads.h5", camera=camera)
+    assert chosen.assumed[0] == "method: single with a given PSF (chosen; --method multi takes crowds apart)"
+    assert chosen.assumed[1] == f"PSF: {tmp_path / 'beads.h5'}"
+    asked = localize(found, tmp_path / "b.parquet", method="single", psf=tmp_path / "beads.h5", camera=camera)
+    assert asked.assumed[0] == "method: single with a given PSF"
+    page = report(asked.table, tmp_path / "page.html").page.read_text()
+    assert "beads.h5" in page
+    assert "The experiment that the model was made for" not in page
+
+
+@pytest.mark.parametrize(("electrons", "doubted"), [(0.5, False), (0.45, False), (1.5, True), (0.15, True)])
+def test_a_camera_that_the_noise_speaks_against_is_doubted(tmp_path, electrons, doubted):
+    made = localize(
+        movie(tmp_path / "movie.tif", 3),
+        tmp_path / "t.parquet",
+        method="single",
+        pixel_size_nm=100,
+        camera=read_camera(f"offset=100,electrons_per_count={electrons}"),
+    )
+    told = [line for line in made.warnings if "the noise of the movie speaks of" in line]
+    assert len(told) == doubted
+    assert not doubted or "check electrons_per_count" in told[0]
+
+
+def test_who_has_given_a_camera_is_not_asked_for_it():
+    skewness = Skewness(1.7, 0.04, False)
+    asked, given = (_excess_off(skewness, Estimate(1.0, 1.0, 1.0, "", source))[0] for source in ("assumed", "given"))
+    assert asked.endswith("give the camera if you know it")
+    assert given.endswith("check kind and em_gain of the camera given")

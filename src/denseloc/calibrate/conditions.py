@@ -30,6 +30,7 @@ ASSUMED_WIDTH_NM = Span(130.0, 80.0, 250.0)
 ASSUMED_PHOTONS = Span(1000.0, 100.0, 10000.0)
 LEAST_SIGNIFICANCE = 25.0  # log-likelihood that the light of molecules must gain over white noise
 SPOT_FRAMES = 60
+MISFIT_OF_GAIN = 1.5  # factor beyond the interval of the gain seen from which on a given one is doubted
 MISFIT = 0.25  # log of the power from which on the histogram of the pixels does not explain the movie
 VAGUE = 0.5  # standard error of the log density from which on the histogram is not believed
 TRANSMISSION = 0.286  # share of a crowd's power in the contrast of one over two widths
@@ -70,6 +71,7 @@ class Conditions:
         photons: mean photons of an emitter in a frame, rough.
         notes: what a reader should know besides, one sentence each.
         saturation_counts: counts at which pixels are full; infinite where none seems to be.
+        doubt: where the noise of the movie speaks against the gain that was given; empty where it does not.
     """
 
     offset_counts: Estimate
@@ -83,6 +85,7 @@ class Conditions:
     photons: Estimate
     notes: tuple[str, ...] = ()
     saturation_counts: float = np.inf
+    doubt: str = ""
 
     def lines(self) -> list[str]:
         """Say the conditions in plain words, one line each, and how to override them."""
@@ -204,6 +207,7 @@ class _Camera:
     ) -> None:
         self.sample, self.offset, self.gain, self.excess = sample, offset, gain, excess
         self.noise_variance = noise_variance
+        self.slope_seen: Span | None = None
 
     def transfer(self, width_px: float, spectrum: SpectrumFit | None) -> tuple[Transfer, float, bool]:
         """Give offset, slope and read noise, the excess, and whether any of it was measured."""
@@ -216,6 +220,7 @@ class _Camera:
             found = fit_transfer(points, self.sample.lowest_offset, self.offset)
             excess = self.excess if self.excess is not None else self._seen_excess(found)
             if self.gain is not None:
+                self.slope_seen = None if found is None else found.slope
                 found = fit_transfer(points, self.sample.lowest_offset, self.offset, self.gain * excess)
         else:
             excess = self.excess or 1.0
@@ -341,6 +346,20 @@ def _conditions(state: _State, optics: _Optics, given: _Optics | None, spots: Sp
         photons=_estimate(_scaled(photons, excess), "photons", seen, None, way if seen == "measured" else ""),
         notes=(*_other_width(optics, given, side_nm), *_notes(state, optics, excess_source, seen)),
         saturation_counts=camera.sample.saturation,
+        doubt=_doubt(camera, excess),
+    )
+
+
+def _doubt(camera: _Camera, excess: float) -> str:
+    """Say where the variance of the pixels grows with their mean much faster or slower than the gain that was given has it."""
+    if camera.gain is None or camera.slope_seen is None:
+        return ""
+    seen = _scaled(camera.slope_seen, 1 / excess)
+    if seen.low / MISFIT_OF_GAIN <= camera.gain <= seen.high * MISFIT_OF_GAIN:
+        return ""
+    return (
+        f"the camera given has {camera.gain:.4g} counts per photon, the noise of the movie speaks of {seen.value:.4g} ({seen.low:.4g} to "
+        f"{seen.high:.4g}): photons and sigmas are wrong if the camera is; check electrons_per_count, kind and em_gain"
     )
 
 

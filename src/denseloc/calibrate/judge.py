@@ -242,10 +242,14 @@ def _refuse(found: PSFFit, result: Judgement) -> None:
             f"depths cannot be told: the beads' own z is off by {np.median(result.z_rmse_nm):.0f} nm; wrong z step, or a PSF that is the same "
             "above and below focus: for a 2D microscope take kind 'gaussian' (--kind gaussian)"
         )
-    known = result.z_rmse_and_bound_nm
-    if known is not None and (result.usable_nm[0] >= result.usable_nm[1] or known[0] > max(FAR_OFF * known[1], POOR_NM)):
+    known, rmse = result.z_rmse_and_bound_nm, result.z_rmse_nm
+    if (
+        known is not None
+        and rmse is not None
+        and (result.usable_nm[0] >= result.usable_nm[1] or known[0] > max(FAR_OFF * known[1], POOR_NM))
+    ):
         raise CalibrationError(
-            f"depths cannot be told: the beads' own z is off by {np.median(result.z_rmse_nm):.0f} nm, the bound is {known[1]:.0f} nm"  # type: ignore[arg-type]
+            f"depths cannot be told: the beads' own z is off by {np.median(rmse):.0f} nm, the bound is {known[1]:.0f} nm"
             ": each depth must stand once in the stack (one pass, one frame a step), and beads must not move; check the stack"
         )
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..errors import DenselocError, Interrupted
 from . import options
 from .screen import Rate, Screen, clock
 from .signals import ended, orderly_stop
 from .words import caution, duration, frame_range, note, number, pair, pairs, pixel_size, region, say
 
 if TYPE_CHECKING:
+    from ..blocks import Progress
     from ..data import Localizations
     from ..model_file import Model
-    from ..pipeline import Progress, Run
+    from ..pipeline import Run
     from ..preparation import Preparation
     from ..selection import Selection
     from ..verbs import Refinement
@@ -30,6 +33,7 @@ LOCALIZE_EXAMPLES = (
     "denseloc localize movie.tif -o table.parquet --method single --psf psf.h5",
     "denseloc localize movie.tif -o table.parquet --model mine.safetensors --refine",
     "denseloc localize movie.tif -o table.parquet --min-probability 0.7 --max-sigma-nm 30",
+    "denseloc localize movie.tif -o table.parquet --model deep.safetensors --image sum.tif",
     "denseloc localize movie.tif -o table.parquet --resume",
 )
 
@@ -37,6 +41,7 @@ LOCALIZE_EXAMPLES = (
 def localize(
     movie: options.Movie,
     out: options.TableOut,
+    image: options.Image = None,
     model: options.Model = None,
     method: options.Method = None,
     psf: options.Psf = None,
@@ -65,6 +70,7 @@ def localize(
     """
     with Screen("looking at the movie", "localizing", quiet) as screen:
         from .. import pipeline
+        from ..formats import check_table
         from ..preparation import read_camera
 
         watch = Watch(screen, resume)
@@ -76,32 +82,37 @@ def localize(
         given: dict[str, Any] = {"psf": psf, "camera": None if camera is None else read_camera(camera), "planes": planes}
         given |= {"block_frames": block_frames, "device": device, "resume": resume, "allow_truncated": allow_truncated}
         given |= {"pixel_size_nm": pixel_size(pixel_size_nm), "report": watch.report}
-        first = first_table(out) if refine else out
-        run: Run | None = None
+        first = out
+        if refine:
+            check_table(out)
+            first = first_table(out)
         made: Refinement | None = None
         with orderly_stop(screen.say, "the present block") as stop:
-            if not (refine and resume and first.exists()):
-                run = pipeline.localize(
-                    movie,
-                    first,
-                    model=_model(model, method),
-                    method=method,
-                    frames=frame_range(frames),
-                    roi_px=region(roi),
-                    threshold=threshold,
-                    min_probability=min_probability,
-                    max_sigma_nm=max_sigma_nm,
-                    min_photons=min_photons,
-                    tile_px=tile_px,
-                    prepared=prepared,
-                    stop=stop,
-                    **given,
-                )
-            if refine and (run is None or not stop()):
+            run = pipeline.localize(
+                movie,
+                first,
+                image=image,
+                model=_model(model, method),
+                method=method,
+                frames=frame_range(frames),
+                roi_px=region(roi),
+                threshold=threshold,
+                min_probability=min_probability,
+                max_sigma_nm=max_sigma_nm,
+                min_photons=min_photons,
+                tile_px=tile_px,
+                prepared=prepared,
+                stop=stop,
+                **given,
+            )
+            if refine and run.localizations == 0:
+                run = _empty(run, out)
+            elif refine:
+                if stop():
+                    raise ended(stop(), f"what was found is in {first.name}; the same command with --resume refines it")
                 made = _refined(first, movie, out, Watch(screen, resume), stop, given)
                 run = made.as_run()
             late = stop()
-    assert run is not None
     if late:
         raise ended(late, f"{run.table} is whole; picture and report were not made (denseloc render and denseloc report do it)")
     finish(run, quiet, not no_picture, not no_report)
@@ -111,7 +122,16 @@ def localize(
 
 def first_table(out: Path) -> Path:
     """Name the table of the first values, which stands beside the refined one until that is whole."""
-    return out.with_name(out.stem + ".first.parquet")
+    return out.with_name(out.name + ".first.parquet")
+
+
+def _empty(run: Run, out: Path) -> Run:
+    """Make a table without localizations the result: there is nothing to refine."""
+    from ..formats import read_table, write_table
+
+    write_table(out, read_table(run.table), run.provenance)
+    run.table.unlink()
+    return replace(run, table=out)
 
 
 def _refined(first: Path, movie: Path, out: Path, watch: Watch, stop: Callable[[], int], given: dict[str, Any]) -> Refinement:
@@ -120,7 +140,12 @@ def _refined(first: Path, movie: Path, out: Path, watch: Watch, stop: Callable[[
 
     watch.screen.say("refining what was found")
     own = {**given, "report": watch.report}
-    made = verbs.refine(first, movie, out, prepared=lambda _: watch.rate.start(), stop=stop, **own)
+    try:
+        made = verbs.refine(first, movie, out, prepared=lambda _: watch.rate.start(), stop=stop, **own)
+    except DenselocError as error:
+        if given["resume"] or isinstance(error, Interrupted) or "\n" in str(error):  # that says already how to go on
+            raise
+        raise type(error)(f"{error}\nwhat was found is kept in {first.name}; the same command with --resume refines it") from error
     first.unlink()
     return made
 
@@ -226,9 +251,10 @@ def finish(run: Run, quiet: bool, picture: bool, page: bool) -> None:
     from ..formats import read_table
 
     image = None
-    lines = [
+    lines = [] if run.image is None else [f"image    {run.image}"]
+    lines.append(
         f"table    {run.table}   {number(run.localizations)} localizations in {number(run.frames)} frames, {duration(run.seconds)}"
-    ]
+    )
     size, shape = run.provenance.pixel_size_nm, run.provenance.shape_px
     assert size is not None
     assert shape is not None
@@ -257,12 +283,13 @@ RENDER_EXAMPLES = (
     "denseloc render table.parquet -o picture.png",
     "denseloc render table.csv -o values.tif --pixel-size-nm 5 --mode histogram",
     "denseloc render table.parquet -o depth.png --colour z --z-range=-400,400",
+    "denseloc render sum.tif -o sum.png --colormap inferno",
     "denseloc render table.parquet -o sure.png --min-probability 0.9 --max-sigma-nm 20 --min-photons 500",
 )
 
 
 def render(
-    table: options.Table,
+    table: options.Drawn,
     out: options.PictureOut,
     pixel_size_nm: options.PicturePixel = None,
     mode: options.Mode = "gaussian",
@@ -276,7 +303,7 @@ def render(
     max_sigma_nm: options.MaxSigmaNm = None,
     min_photons: options.MinPhotons = None,
 ) -> None:
-    """Draw a table as a super-resolved picture."""
+    """Draw a table, or an image that a method gave itself, as a super-resolved picture."""
     for option, value, known in (("--mode", mode, ("gaussian", "histogram")), ("--colour", colour, ("z", "none", None))):
         if value not in known:
             expected = " or ".join(word for word in known if word)

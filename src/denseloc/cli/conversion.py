@@ -42,4 +42,12 @@ def convert(
         if made.nowhere:
             rows = "row has" if made.nowhere == 1 else "rows have"
             caution(f"{number(made.nowhere)} {rows} a position that is no finite number; check the program that wrote the table")
+        if made.refused:
+            rows = "row lies" if made.refused == 1 else "rows lie"
+            caution(
+                f"{number(made.refused)} {rows} outside of the centres of the outermost pixels, or with a value that is no finite number: Picasso "
+                "would take them out, so they were left out"
+            )
+        if made.read and not made.rows:
+            caution("no row is left; ask for less")
         say(f"table    {made.table}   {number(made.rows)} localizations" + (f", {number(rest)} left out" if rest else ""))

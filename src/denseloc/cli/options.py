@@ -73,7 +73,14 @@ BlockFrames = Annotated[
     _else("Frames read and kept at once; do not change the result.", "by size", min=1, max=16384, rich_help_panel=MACHINE),
 ]
 
+Image = Annotated[
+    Path | None, _given("Sum of the method's own images, .tif with 32-bit values (deep_storm, deep_storm_3d).", metavar="IMAGE")
+]
+
 # render
+Drawn = Annotated[
+    Path, Argument(metavar="TABLE|IMAGE", help="Table, or an image that localize --image has written.", show_default=False)
+]
 PictureOut = Annotated[Path, _given("Picture to write: .png, or .tif with 32-bit values.", "--out", "-o", metavar="PICTURE")]
 PicturePixel = Annotated[float | None, _else("Pixel of the picture in nm.", "10, more for large fields")]
 Mode = Annotated[str, Option(help="gaussian (each with its own sigma) or histogram.")]

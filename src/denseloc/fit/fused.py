@@ -1,8 +1,7 @@
 """The whole fit of one spot after another, compiled: start, choice among starts, climb and agreement, without leaving the cache.
 
 What it does is defined by `start`, `levenberg.climb` and `deviance`, which tests compare with it; here it is for aligned Gaussians and splines
-on the CPU. Compiled code is kept beside this file and does not notice changes of the kernels that it takes in: touch this file after such a
-change, and after one of `fused_spot` or `fused_verdict`.
+on the CPU. Compiled code is kept beside this file and does not notice changes of the kernels that it takes in: `MADE_OF` changes with them.
 """
 
 from __future__ import annotations
@@ -19,6 +18,9 @@ from ..kernels.spot_score.numba_cpu import COUNT, DARK, THERE, line_room, load, 
 from .fused_spot import DEPTH, LIGHT, Scratch, Shape, Task, draw, is_place, score
 from .fused_verdict import add_likelihood, add_moments, invert
 from .levenberg import FIRST_DAMPING, LARGEST_DAMPING, SLACK
+
+MADE_OF = "00e10ae0471d"
+"""Digest of the imported files: compiled code is kept until this file changes, and a test says when it must."""
 
 
 class Bounds(NamedTuple):

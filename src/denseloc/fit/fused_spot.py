@@ -12,6 +12,9 @@ from ..kernels.spline_patch.numba_cpu import draw as draw_plane
 from ..kernels.spot_score.elementary import fast, merged
 from ..kernels.spot_score.numba_cpu import add_plane, draw_aligned, mirror, place
 
+MADE_OF = "bc0c1df4546e"
+"""Digest of the imported files: compiled code is kept until this file changes, and a test says when it must."""
+
 LIGHT = 3  # row of the pixels that holds photons, beside those of the score
 FAR_PX = 1e6  # positions beyond are no positions
 

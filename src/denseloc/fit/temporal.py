@@ -21,7 +21,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from .joint import JointFits, Prior
+from .joint_fits import JointFits, Prior
 
 STAYS_ON = 0.3
 """Chance that a molecule seen in one frame is seen in a given one of the next two."""

@@ -169,13 +169,13 @@ def write_table(
     return _format(path).write(path, parts, provenance)
 
 
-def _format(path: Path) -> TableFormat:
+def _format(path: Path, *, is_there: bool = False) -> TableFormat:
     known = {suffix: one for one in TABLE_FORMATS for suffix in one.suffixes}
     suffix = path.suffix.lower()
     if suffix not in known:
-        raise TableError(
-            f"{path}: unknown table format '{suffix}'{nearest(suffix, known)}, expected one of {', '.join(known)}; rename it"
-        )
+        meant = "" if is_there else nearest(suffix, known)
+        advice = "export it as .csv from the program that wrote it, in the manner of ThunderSTORM" if is_there else "rename it"
+        raise TableError(f"{path}: unknown table format '{suffix}'{meant}, expected one of {', '.join(known)}; {advice}")
     return known[suffix]
 
 
@@ -184,7 +184,7 @@ def _existing(path: Path) -> TableFormat:
         raise TableError(f"{path}: this is a folder, expected a table; give the file")
     if not path.is_file():
         raise TableError(f"{path}: no such file{_neighbour(path)}; check the path")
-    table_format = _format(path)
+    table_format = _format(path, is_there=True)
     if path.stat().st_size == 0:
         raise TableError(f"{path}: the file is empty (0 bytes), expected a table; write or copy it again")
     return table_format

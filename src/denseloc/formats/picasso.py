@@ -161,7 +161,8 @@ def _needed(path: Path, provenance: Provenance) -> tuple[float, tuple[int, int]]
     unknown = [name for name in ("pixel_size_nm", "shape_px", "n_frames") if getattr(provenance, name) is None]
     if unknown or provenance.pixel_size_nm is None or provenance.shape_px is None:
         raise TableError(
-            f"{path}: Picasso needs {', '.join(unknown)}, which the table does not know; give them, or write .parquet or .csv"
+            f"{path}: Picasso needs {', '.join(unknown)}, which the table does not say, and no .csv does; convert the .parquet or .hdf5 that the "
+            "localizations were first written to, or write .parquet or .csv"
         )
     y, x = provenance.pixel_size_nm
     if not np.isclose(y, x):

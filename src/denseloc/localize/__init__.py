@@ -5,10 +5,24 @@ from .base import Batch, InputConditions, Localizer, LocalizerSettings, Scales, 
 from .cel0 import CEL0, CEL0Settings
 from .correction import Correction
 from .decode import Decode, DecodeSettings
+from .deep_loco import DeepLoco, DeepLocoSettings
+from .deep_storm import DeepStorm, DeepStormSettings
+from .deep_storm_3d import DeepStorm3D, DeepStorm3DSettings
 from .multi import Multi, MultiSettings
 from .single import Single, SingleSettings
+from .voxel_wise import VoxelWise, VoxelWiseSettings
 
-LOCALIZERS: Shelf[LocalizerSettings] = Shelf("localizer", DecodeSettings, SingleSettings, MultiSettings, CEL0Settings)
+LOCALIZERS: Shelf[LocalizerSettings] = Shelf(
+    "localizer",
+    DecodeSettings,
+    SingleSettings,
+    MultiSettings,
+    CEL0Settings,
+    DeepStormSettings,
+    DeepStorm3DSettings,
+    DeepLocoSettings,
+    VoxelWiseSettings,
+)
 
 __all__ = [
     "CEL0",
@@ -18,6 +32,12 @@ __all__ = [
     "Correction",
     "Decode",
     "DecodeSettings",
+    "DeepLoco",
+    "DeepLocoSettings",
+    "DeepStorm",
+    "DeepStorm3D",
+    "DeepStorm3DSettings",
+    "DeepStormSettings",
     "InputConditions",
     "Localizer",
     "LocalizerSettings",
@@ -27,4 +47,6 @@ __all__ = [
     "Single",
     "SingleSettings",
     "TrainableLocalizer",
+    "VoxelWise",
+    "VoxelWiseSettings",
 ]

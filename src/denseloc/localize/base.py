@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..data import Emitters, Frames, Localizations
 from ..description import Section
+from ..errors import ModelError
 from ..units import PixelSize
 from .correction import Correction
 
@@ -74,6 +75,11 @@ class LocalizerSettings(Section):
         return 0
 
     @property
+    def depths_nm(self) -> tuple[float, float] | None:
+        """Lowest and highest z that it can give, where a key of its section limits them; None for no limit."""
+        return None
+
+    @property
     def is_told(self) -> bool:
         """Whether it is told the conditions of each movie, so that it serves many; those of its own microscope are built in otherwise."""
         return not self.needs_training
@@ -97,6 +103,7 @@ class Localizer(nn.Module, ABC):
         conditions: what it is told of the movie; set before use.
         threshold: least probability of a localization, None for the method's own.
         correction: makes its uncertainties true; None leaves them as the method states them.
+        picture_px: pixels of the method's own picture per camera pixel and axis; 0 for a method that gives a table alone.
     """
 
     context: int = 0
@@ -104,6 +111,7 @@ class Localizer(nn.Module, ABC):
     align_px: int = 1
     threshold: float | None = None
     correction: Correction | None = None
+    picture_px: int = 0
 
     def __init__(self, scales: Scales) -> None:
         super().__init__()
@@ -112,12 +120,39 @@ class Localizer(nn.Module, ABC):
 
     def __call__(self, frames: Frames, *more: Any, **named: Any) -> Localizations:
         """Localize as `forward` says, with uncertainties corrected where a correction is known."""
-        table: Localizations = super().__call__(frames, *more, **named)
+        return self.corrected(super().__call__(frames, *more, **named), frames)
+
+    def corrected(self, table: Localizations, frames: Frames) -> Localizations:
+        """Correct the uncertainties of a table as the method states it."""
         return table if self.correction is None else self.correction.apply(table, frames.pixel_size_nm)
 
     def own_probability(self, reported: float) -> float:
         """Give the method's own probability that is reported as ``reported``."""
         return reported if self.correction is None else self.correction.own_probability(reported)
+
+    def with_picture(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> tuple[Localizations, Tensor]:
+        """Localize as a call does, and give the sum of the method's own images of these frames, in emitters per pixel.
+
+        Returns:
+            the table, and (rows picture_px, columns picture_px).
+
+        Raises:
+            ModelError: the method gives a table alone.
+        """
+        raise ModelError("this method gives a table and no image of its own; leave the image (--image) out and render the table")
+
+    def check_fits(self, free_bytes: float, n_frames: int, shape_px: tuple[int, int], training: bool) -> None:
+        """Check, before long work, that memory suffices; a method that needs little says nothing.
+
+        Args:
+            free_bytes: of memory where it runs.
+            n_frames: frames at once.
+            shape_px: (rows, columns) of these; for use, of the field, which is cut into tiles.
+            training: whether it is trained on them.
+
+        Raises:
+            TrainingError, ModelError: it does not; says what would.
+        """
 
     @abstractmethod
     def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> Localizations:

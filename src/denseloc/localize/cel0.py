@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,19 +32,12 @@ from torch.nn import functional
 from ..data import Frames, Localizations
 from ..errors import ModelError
 from ..fit.drawing import focus_of, number_type
-from ..optics import PSF, PSFS, GaussianSettings, MultiplaneSettings, PSFSettings
-from ..units import PixelSize
-from .base import Localizer, LocalizerSettings, Scales
+from ..optics import PSF
+from .base import Scales
 from .fine_grid import FineGrid, fine_images
+from .fitting import Fitting, FittingSettings, width_in_px
 from .single import window_for, window_for_width
 from .spots import Spots, hills
-
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    PSFKind: TypeAlias = Any
-else:
-    PSFKind = PSFS.field()
 
 COARSE = 2  # points per pixel of the first grid: there sparsity is found, at a quarter of the work
 CONVEX = (50, 40)  # steps of l1 with all points, and with those that shine
@@ -60,14 +53,10 @@ SPLIT = 0.45  # of the significance: what two emitters in the place of one must 
 NUMBERS = 1 << 25  # points that are held at once on a GPU
 
 
-class CEL0Settings(LocalizerSettings):
+class CEL0Settings(FittingSettings):
     """``[localizer] kind = "cel0"``."""
 
-    needs_training: ClassVar[bool] = False
-    takes_psf: ClassVar[bool] = True
-
     kind: Literal["cel0"] = "cel0"
-    psf: PSFKind | None = Field(None, description="the PSF; absent: a Gaussian as wide as is measured or told of the movie")
     z_nm: float | None = Field(
         None, description="the one depth at which a PSF that tells depths is used; without, such a PSF is refused"
     )
@@ -91,23 +80,14 @@ class CEL0Settings(LocalizerSettings):
         return CEL0(self, scales)
 
 
-class CEL0(Localizer):
+class CEL0(Fitting):
     """Finds the fewest points that explain a frame. It knows no probability and no standard deviations."""
 
-    def __init__(self, settings: CEL0Settings, scales: Scales) -> None:
-        super().__init__(scales)
-        self.settings = settings
+    settings: CEL0Settings
 
-    def psf_settings(self, pixel_size_nm: PixelSize) -> PSFSettings:
-        """Give the PSF of the document, or a Gaussian of the width that the conditions tell."""
-        told: PSFSettings | None = self.settings.psf
-        if told is not None:
-            return told
-        width = self.conditions.width_px * math.sqrt(pixel_size_nm[0] * pixel_size_nm[1])
-        roi = window_for_width(self.conditions.width_px) + 2 * TAIL_PX
-        if self.scales.planes == 1:
-            return GaussianSettings(width_nm=width, roi_px=roi)
-        return MultiplaneSettings(width_nm=width, plane_focus_nm=(0.0,) * self.scales.planes, depth_nm=1e6, roi_px=roi)
+    def patch_px(self) -> int:
+        """Give the pixels across a Gaussian that nobody gave."""
+        return window_for_width(self.conditions.width_px) + 2 * TAIL_PX
 
     @torch.no_grad()
     def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> Localizations:
@@ -116,29 +96,21 @@ class CEL0(Localizer):
         Raises:
             ModelError: a threshold was set, or the PSF varies in the field, has another number of planes or does not reach the depth.
         """
-        if self.threshold is not None:
-            raise ModelError(
-                "method 'cel0' gives no probabilities, so that no threshold on them applies; leave it out, or set 'significance'"
-            )
-        first = frames.first_frame
-        start, stop = (first, first + len(frames)) if keep is None else keep
-        psf = self.psf_settings(frames.pixel_size_nm).build(frames.pixel_size_nm).requires_grad_(False).to(frames.photons.device)
-        levels = self._levels(psf, self._depth(psf, frames.photons.shape[1]), frames)
-        reach = max(1, round(HILL * self._width_px(psf) * self.settings.upsampling))
+        (start, stop), psf, first = self.part_of(frames, keep), self.psf_for(frames), frames.first_frame
+        levels = self._levels(psf, self._depth(psf), frames)
+        reach = max(1, round(HILL * width_in_px(psf) * self.settings.upsampling))
         # A frame alone stays in the cache of a processor, and its last digits do not depend on which others stand beside it.
         at_once = 1 if frames.photons.device.type == "cpu" else max(1, NUMBERS // math.prod(levels[-1].grid.shape))
         parts = [Localizations.empty(("frame", "x_nm", "y_nm", "photons", "background"))]
-        for begin in range(start - first, stop - first, at_once):
-            scene = _scene(frames, slice(begin, min(begin + at_once, stop - first)), self.conditions)
+        for begin in range(start, stop, at_once):
+            scene = _scene(frames, slice(begin, min(begin + at_once, stop)), self.conditions)
             points, scene = self._explain(levels, scene)
             if points is not None:
                 parts.append(self._listed(points, levels[-1], scene, reach, replace(frames, first_frame=first + begin)))
         return Localizations.concat(parts).sort()
 
-    def _depth(self, psf: PSF, planes: int) -> Tensor:
+    def _depth(self, psf: PSF) -> Tensor:
         """Give the depth at which the PSF is drawn, (1,); refuse what cannot be."""
-        if psf.planes != planes:
-            raise ModelError(f"the PSF has {psf.planes} planes, the frames have {planes}; give a PSF for such frames")
         if psf.varies_in_field:
             raise ModelError(
                 "the PSF varies in the field, method 'cel0' draws one for all of it; give a PSF of one place, or say --method single"
@@ -148,13 +120,10 @@ class CEL0(Localizer):
             raise ModelError(f"z_nm {told:g}; expected a depth that the PSF knows: {known[0]:g} to {known[1]:g} nm")
         return number_type(psf).new_tensor([focus_of(psf) if told is None else told])
 
-    def _width_px(self, psf: PSF) -> float:
-        return float(psf.settings.width_in_focus_nm()) / math.sqrt(psf.pixel_size_nm[0] * psf.pixel_size_nm[1])
-
     def _levels(self, psf: PSF, z_nm: Tensor, frames: Frames) -> list[_Level]:
         """Make the grids, the coarsest first."""
         size = min(psf.roi_px, window_for(psf, z_nm) + 2 * TAIL_PX)
-        finest, width = self.settings.upsampling, self._width_px(psf)
+        finest, width = self.settings.upsampling, width_in_px(psf)
         return [
             _Level.of(fine_images(psf, z_nm, size, u).to(frames.photons), frames.shape_px, u, width)
             for u in (COARSE, 4, 8)

@@ -20,7 +20,8 @@ from torch import Tensor
 from ..data import Frames
 from ..fit import Noise, fit_single
 from ..fit.groups import neighbours
-from ..fit.joint import Joint, JointFits, Prior
+from ..fit.joint import Joint
+from ..fit.joint_fits import JointFits, Prior
 from ..fit.start import depth_starts
 from ..optics import PSF
 from .single import Matched, filled, ghosts, maxima, windows

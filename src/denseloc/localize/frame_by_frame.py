@@ -61,30 +61,66 @@ class FrameByFrame(TrainableLocalizer):
     def localize_batch(self, batch: Batch) -> Localizations:
         """Localize the frames of a batch."""
         photons, conditions = frames_of(batch)
-        return self.read(self.output(photons, conditions), photons, conditions, self.scales.pixel_size_nm).table.sort()
+        size = max(1, BATCH_PX // (photons.shape[-2] * photons.shape[-1]))
+        parts = []
+        for i in range(0, len(photons), size):
+            part, told = photons[i : i + size], conditions[i : i + size]
+            table = self.read(self.output(part, told), part, told, self.scales.pixel_size_nm).table
+            parts.append(table.with_columns(frame=table.frame + i))
+        return Localizations.concat(parts).sort()
+
+    @property
+    def largest_tile_px(self) -> int:
+        """Tiles are no larger than this, whatever is asked for."""
+        return 1 << 16
 
     @torch.inference_mode()
     def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> Localizations:
         """Localize; see `Localizer.forward`."""
+        return self._localized(frames, keep, tile_px, None)
+
+    def picture(self, output: Tensor) -> Tensor:
+        """Give the sum (h picture_px, w picture_px) of the images in what `output` gave; only methods with ``picture_px`` do."""
+        raise NotImplementedError(f"{type(self).__name__} gives no picture")
+
+    @torch.inference_mode()
+    def with_picture(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> tuple[Localizations, Tensor]:
+        """Localize and add up the images; see `Localizer.with_picture`."""
+        if not self.picture_px:
+            return super().with_picture(frames, keep, tile_px)
+        rows, columns = (side * self.picture_px for side in frames.shape_px)
+        canvas = torch.zeros(rows, columns, device=frames.photons.device)
+        return self.corrected(self._localized(frames, keep, tile_px, canvas), frames), canvas
+
+    def _localized(self, frames: Frames, keep: tuple[int, int] | None, tile_px: int, canvas: Tensor | None) -> Localizations:
+        """Localize tile by tile and batch by batch; a canvas gets the images."""
         first = frames.first_frame
         start, stop = (first, first + len(frames)) if keep is None else keep
         parts = []
-        for tile in tiles(frames.shape_px, tile_px, self.halo_px, self.align_px):
+        for tile in tiles(frames.shape_px, min(tile_px, self.largest_tile_px), self.halo_px, self.align_px):
             photons = _padded(frames.photons[start - first : stop - first, :, tile.outer[0], tile.outer[1]], self.align_px)
             batch = max(1, BATCH_PX // (photons.shape[-2] * photons.shape[-1]))
             conditions = self.conditions.tensor(batch, photons.device)
             for index in range(0, len(photons), batch):
                 part = photons[index : index + batch]
                 told = conditions[: len(part)]
-                found = self.read(self.output(part, told), part, told, frames.pixel_size_nm)
+                output = self.output(part, told)
+                if canvas is not None:
+                    at, inside = (tuple(_finer(side, self.picture_px) for side in sides) for sides in (tile.core, tile.core_inside))
+                    canvas[at] += self.picture(output)[inside]
+                found = self.read(output, part, told, frames.pixel_size_nm)
                 (top, bottom), (left, right) = ((side.start, side.stop) for side in tile.core_inside)
-                inside = (found.row >= top) & (found.row < bottom) & (found.column >= left) & (found.column < right)
-                table = found.table.select(inside)
+                kept = (found.row >= top) & (found.row < bottom) & (found.column >= left) & (found.column < right)
+                table = found.table.select(kept)
                 table = table.with_columns(frame=table.frame + start + index)
                 y_nm, x_nm = frames.pixel_size_nm
                 rows, columns = (o + side.start for o, side in zip(frames.origin_px, tile.outer, strict=True))
                 parts.append(table.shifted(columns * x_nm, rows * y_nm))
         return Localizations.concat(parts).sort()
+
+
+def _finer(side: slice, times: int) -> slice:
+    return slice(side.start * times, side.stop * times)
 
 
 def frames_of(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -8,11 +8,11 @@ from torch.nn import functional
 
 
 class Residual(nn.Module):
-    """``x + conv(relu(conv(relu(x))))``; begins as the identity."""
+    """``x + conv(relu(conv(relu(x))))``, the first convolution dilated if asked for; begins as the identity."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, dilation: int = 1) -> None:
         super().__init__()
-        self.first = nn.Conv2d(features, features, 3, padding=1)
+        self.first = nn.Conv2d(features, features, 3, padding=dilation, dilation=dilation)
         self.second = nn.Conv2d(features, features, 3, padding=1)
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(bias_of(self.second))

@@ -9,89 +9,47 @@ find again); Huang, Schwartz, Byars, Lidke, Biomedical Optics Express 2 (2011) 1
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from ..data import Frames, Localizations
-from ..description import Range, ordered
-from ..errors import ModelError
-from ..fit import DEPTHS_NM, Noise
-from ..fit.joint import JointFits
+from ..fit import Noise
+from ..fit.joint_fits import JointFits
 from ..fit.start import depth_starts
-from ..optics import PSFS, GaussianSettings, MultiplaneSettings, PSFSettings
-from ..units import PixelSize
-from .base import Localizer, LocalizerSettings, Scales
+from .base import Scales
 from .crowd import Crowd, CrowdSettings
+from .fitting import Fitting, WindowedSettings, width_in_px
 from .single import window_for, window_for_width
 
-if TYPE_CHECKING:
-    from typing import TypeAlias
 
-    PSFKind: TypeAlias = Any
-else:
-    PSFKind = PSFS.field()
-
-
-class MultiSettings(LocalizerSettings):
+class MultiSettings(WindowedSettings):
     """``[localizer] kind = "multi"``."""
 
-    needs_training: ClassVar[bool] = False
-    takes_psf: ClassVar[bool] = True
-    misses_pixels: ClassVar[bool] = True
-
     kind: Literal["multi"] = "multi"
-    psf: PSFKind | None = Field(None, description="the PSF; absent: a Gaussian as wide as is measured or told of the movie")
     significance: float = Field(
         5.0, gt=0, examples=[12.0], description="least height of a maximum of the residual over the noise of its filter"
     )
     false_positive_rate: float = Field(1e-3, gt=0, lt=1, description="chance that an emitter which is not there is kept")
-    window_px: int | None = Field(
-        None, ge=5, le=65, description="pixels across the square that tells of an emitter; odd; absent: by the PSF's size"
-    )
-    z_range_nm: Range | None = Field(None, description="depths searched; absent: those of the PSF or of the model")
     most_together: int = Field(8, ge=1, le=24, description="emitters fitted jointly; larger groups are cut")
     sloped_background: bool = Field(False, description="let the background around a group slope")
-
-    @model_validator(mode="after")
-    def _possible(self) -> MultiSettings:
-        if self.window_px is not None and self.window_px % 2 == 0:
-            raise ValueError(f"window_px must be odd (found {self.window_px})")
-        if self.z_range_nm is not None:
-            ordered(self.z_range_nm, "z_range_nm")
-        return self
 
     def build(self, scales: Scales) -> Multi:
         """Make the localizer; it needs no training."""
         return Multi(self, scales)
 
 
-class Multi(Localizer):
+class Multi(Fitting):
     """Fits all emitters of a frame, those that overlap together. It knows no probability, so that no threshold on it applies."""
 
-    def __init__(self, settings: MultiSettings, scales: Scales) -> None:
-        super().__init__(scales)
-        self.settings = settings
+    settings: MultiSettings
 
-    def psf_settings(self, pixel_size_nm: PixelSize) -> PSFSettings:
-        """Give the PSF of the document, or a Gaussian of the width that the conditions tell."""
-        told: PSFSettings | None = self.settings.psf
-        if told is not None:
-            return told
-        width = self.conditions.width_px * math.sqrt(pixel_size_nm[0] * pixel_size_nm[1])
-        roi = min(101, 2 * (window_for_width(self.conditions.width_px) // 2) + 5)
-        if self.scales.planes == 1:
-            return GaussianSettings(width_nm=width, roi_px=roi)
-        return MultiplaneSettings(width_nm=width, plane_focus_nm=(0.0,) * self.scales.planes, depth_nm=1e6, roi_px=roi)
-
-    @property
-    def finds_depth(self) -> bool:
-        """Whether z is found."""
-        told: PSFSettings | None = self.settings.psf
-        return told is not None and told.tells_depth
+    def patch_px(self) -> int:
+        """Give the pixels across a Gaussian that nobody gave."""
+        return 2 * (window_for_width(self.conditions.width_px) // 2) + 5
 
     @torch.no_grad()
     def forward(self, frames: Frames, keep: tuple[int, int] | None = None, tile_px: int = 512) -> Localizations:
@@ -100,14 +58,9 @@ class Multi(Localizer):
         Raises:
             ModelError: a threshold was set, or the PSF has another number of planes than the frames.
         """
-        if self.threshold is not None:
-            raise ModelError(
-                "method 'multi' gives no probabilities, so that no threshold on them applies; leave it out, or set 'significance'"
-            )
-        first = frames.first_frame
-        start, stop = (first, first + len(frames)) if keep is None else keep
+        part = self.part_of(frames, keep)
         crowd = self.crowd(frames)
-        fits = crowd.grow(crowd.none(), (start - first, stop - first))
+        fits = crowd.grow(crowd.none(), part)
         fits, _ = crowd.prune(fits)
         fits = crowd.settled(fits)
         h, w = crowd.joint.shape_px
@@ -116,17 +69,10 @@ class Multi(Localizer):
 
     def crowd(self, frames: Frames) -> Crowd:
         """Set up the search in frames."""
-        settings = self.psf_settings(frames.pixel_size_nm)
-        psf = settings.build(frames.pixel_size_nm).requires_grad_(False).to(frames.photons.device)
-        if psf.planes != frames.photons.shape[1]:
-            raise ModelError(
-                f"the PSF has {psf.planes} planes, the frames have {frames.photons.shape[1]}; give a PSF for such frames"
-            )
-        unit = self.scales.z_unit_nm
-        z_range = self.settings.z_range_nm or psf.z_range_nm or ((-unit, unit) if unit else DEPTHS_NM)
+        psf, asked = self.psf_for(frames), self.settings
+        z_range = asked.depths_of(psf, self.scales)
         noise = Noise(self.conditions.excess, self.conditions.noise_variance)
-        asked = self.settings
-        width = psf.settings.width_in_focus_nm() / math.sqrt(psf.pixel_size_nm[0] * psf.pixel_size_nm[1])
+        width = width_in_px(psf)
         depths = depth_starts(psf, z_range) if self.finds_depth else torch.zeros(1)
         search = CrowdSettings(
             window_px=asked.window_px or window_for(psf, depths),

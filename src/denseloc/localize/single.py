@@ -10,31 +10,22 @@ Source: Smith, Joseph, Rieger, Lidke, Nature Methods 7 (2010) 373 (maximum likel
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from ..data import Frames, Localizations
-from ..description import Range, ordered
-from ..errors import ModelError
 from ..fit import Noise, SingleFits, fit_single
 from ..fit.drawing import number_type
-from ..fit.single import DEPTHS_NM
 from ..fit.start import depth_starts
-from ..optics import PSF, PSFS, GaussianSettings, MultiplaneSettings, PSFSettings
+from ..optics import PSF, PSFSettings
 from ..units import PixelSize
-from .base import Localizer, LocalizerSettings, Scales
-
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    PSFKind: TypeAlias = Any
-else:
-    PSFKind = PSFS.field()
+from .base import Scales
+from .fitting import Fitting, WindowedSettings, width_in_px
 
 GHOST = 0.3  # correlation from which on a side maximum counts
 LIGHT = 0.97  # of an emitter's squared brightness that a window is to hold
@@ -42,30 +33,13 @@ CLOSE = 4.0  # widths of the PSF within which two emitters disturb each other's 
 AT_ONCE = 1 << 15  # windows that are fitted at once
 
 
-class SingleSettings(LocalizerSettings):
+class SingleSettings(WindowedSettings):
     """``[localizer] kind = "single"``."""
 
-    needs_training: ClassVar[bool] = False
-    takes_psf: ClassVar[bool] = True
-    misses_pixels: ClassVar[bool] = True
-
     kind: Literal["single"] = "single"
-    psf: PSFKind | None = Field(None, description="the PSF; absent: a Gaussian as wide as is measured or told of the movie")
     free_width: bool = Field(False, description="find the width of each emitter, in place of its depth")
     significance: float = Field(5.0, gt=0, description="least height of a maximum over the noise of its filter")
-    window_px: int | None = Field(
-        None, ge=5, le=65, description="pixels across the window of a fit; odd; absent: by the PSF's size"
-    )
-    z_range_nm: Range | None = Field(None, description="depths searched; absent: those of the PSF or of the model")
     least_p_value: float = Field(0.0, ge=0, lt=1, description="leave out fits whose image agrees worse with the model; 0 keeps all")
-
-    @model_validator(mode="after")
-    def _possible(self) -> SingleSettings:
-        if self.window_px is not None and self.window_px % 2 == 0:
-            raise ValueError(f"window_px must be odd (found {self.window_px})")
-        if self.z_range_nm is not None:
-            ordered(self.z_range_nm, "z_range_nm")
-        return self
 
     def densest_per_um2(self, width_nm: float) -> float:
         """Give the density at which half of the emitters have another within `CLOSE` widths, where one fit serves both or is led astray."""
@@ -76,29 +50,19 @@ class SingleSettings(LocalizerSettings):
         return Single(self, scales)
 
 
-class Single(Localizer):
+class Single(Fitting):
     """Finds maxima and fits one emitter to each. It knows no probability, so that no threshold on it applies."""
 
-    def __init__(self, settings: SingleSettings, scales: Scales) -> None:
-        super().__init__(scales)
-        self.settings = settings
+    settings: SingleSettings
 
-    def psf_settings(self, pixel_size_nm: PixelSize) -> PSFSettings:
-        """Give the PSF of the document, or a Gaussian of the width that the conditions tell."""
-        told: PSFSettings | None = self.settings.psf
-        if told is not None:
-            return told
-        width = self.conditions.width_px * math.sqrt(pixel_size_nm[0] * pixel_size_nm[1])
-        roi = min(101, 2 * (window_for_width(self.conditions.width_px) // 2 + self._reach) + 1)
-        if self.scales.planes == 1:
-            return GaussianSettings(width_nm=width, roi_px=roi)
-        return MultiplaneSettings(width_nm=width, plane_focus_nm=(0.0,) * self.scales.planes, depth_nm=1e6, roi_px=roi)
+    def patch_px(self) -> int:
+        """Give the pixels across a Gaussian that nobody gave: a window, from wherever a fit may go."""
+        return 2 * (window_for_width(self.conditions.width_px) // 2 + self._reach) + 1
 
     @property
     def finds_depth(self) -> bool:
         """Whether z is found."""
-        told: PSFSettings | None = self.settings.psf
-        return told is not None and told.tells_depth and not self.settings.free_width
+        return super().finds_depth and not self.settings.free_width
 
     @property
     def _reach(self) -> int:
@@ -116,25 +80,12 @@ class Single(Localizer):
         Raises:
             ModelError: a threshold was set, or the PSF has another number of planes than the frames.
         """
-        if self.threshold is not None:
-            raise ModelError(
-                "method 'single' gives no probabilities, so that no threshold on them applies; leave it out, or set 'significance'"
-            )
-        first = frames.first_frame
-        start, stop = (first, first + len(frames)) if keep is None else keep
-        psf = self.psf_settings(frames.pixel_size_nm).build(frames.pixel_size_nm).requires_grad_(False).to(frames.photons.device)
-        planes = frames.photons.shape[1]
-        if psf.planes != planes:
-            raise ModelError(f"the PSF has {psf.planes} planes, the frames have {planes}; give a PSF for such frames")
-        depths = depth_starts(psf, self._z_range(psf)) if self.finds_depth else torch.zeros(1)
+        part, psf = self.part_of(frames, keep), self.psf_for(frames)
+        depths = depth_starts(psf, self.settings.depths_of(psf, self.scales)) if self.finds_depth else torch.zeros(1)
         size = self.settings.window_px or window_for(psf, depths)
-        peaks = self._peaks(frames, (start - first, stop - first), psf, depths, size)
+        peaks = self._peaks(frames, part, psf, depths, size)
         parts = [self._fit(frames, peaks[i : i + AT_ONCE], psf, size) for i in range(0, max(1, len(peaks)), AT_ONCE)]
         return Localizations.concat(parts).sort()
-
-    def _z_range(self, psf: PSF) -> tuple[float, float]:
-        unit = self.scales.z_unit_nm
-        return self.settings.z_range_nm or psf.z_range_nm or ((-unit, unit) if unit else DEPTHS_NM)
 
     def _peaks(self, frames: Frames, part: tuple[int, int], psf: PSF, depths: Tensor, size: int) -> Tensor:
         """Find the maxima of frames ``part``: (n, 3) index of the frame, row, column."""
@@ -159,7 +110,7 @@ class Single(Localizer):
             noise_variance=variance,
             depth=self.finds_depth,
             free_width=self.settings.free_width,
-            z_range_nm=self._z_range(psf),
+            z_range_nm=self.settings.depths_of(psf, self.scales),
             reach_px=self._reach + 0.5,
             origin_nm=corner.flip(1) * torch.tensor(frames.pixel_size_nm[::-1], device=peaks.device),
         )
@@ -327,7 +278,7 @@ def window_for(psf: PSF, depths: Tensor) -> int:
     z = depths.to(number_type(psf))
     images = psf(z.new_zeros(len(z), 2), z)
     whole = images.square().sum((1, 2, 3))
-    least = window_for_width(psf.settings.width_in_focus_nm() / math.sqrt(psf.pixel_size_nm[0] * psf.pixel_size_nm[1]))
+    least = window_for_width(width_in_px(psf))
     for size in range(min(least, psf.roi_px), min(psf.roi_px, 65), 2):
         if bool((_centre(images, size).square().sum((1, 2, 3)) >= LIGHT * whole).all()):
             return size

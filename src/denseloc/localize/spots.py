@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+PAIRS = 1 << 20  # that are held at once
+FARTHEST = 1.5  # widths of the PSF between points that may be one emitter
+
 
 def hills(points: Tensor, reach: int) -> tuple[Tensor, Tensor]:
     """Climb from each point that shines to the brightest one within ``reach`` rows and columns, and on to the top.
@@ -61,7 +64,7 @@ class Spots:
         With p photons in all, shares f and 1 - f, distance d and height a of a photon over its noise, two Gaussians of width w differ from
         one in their middle by ``p f (1 - f) d^2 / 2`` times the second derivative of the image, of which the part that is no change of
         brightness has the height ``a / (w^2 sqrt 2)``. What stays below ``significance`` does not pay for a second point. The pair that
-        pays least goes first.
+        pays least goes first. All this holds for points within a width or little more; a dim one further away is no part of another, and stays.
         """
         spots = self
         while True:
@@ -84,12 +87,16 @@ class Spots:
         _, counts = torch.unique_consecutive(self.frame, return_counts=True)
         begin = 0
         for count in counts.tolist():
-            part = slice(begin, begin + count)
-            a, p = self.brightness[part], self.photons[part]
-            square = (self.place[part, None] - self.place[None, part]).square().sum(2)
-            pays = torch.minimum(a[:, None], a) * (p[:, None] * p / (p[:, None] + p)) * square / (math.sqrt(8) * width_px**2)
-            pays.fill_diagonal_(math.inf)
-            pay[part], nearest = pays.min(1)
-            partner[part] = torch.where(pay[part].isfinite(), nearest, torch.arange(count, device=nearest.device)) + begin
+            a, p, place = (one[begin : begin + count] for one in (self.brightness, self.photons, self.place))
+            rows = max(1, PAIRS // count)
+            for first in range(0, count, rows):
+                some = slice(first, first + rows)
+                square = (place[some, None] - place).square().sum(2)
+                shared = p[some, None] * p / (p[some, None] + p)
+                pays = torch.minimum(a[some, None], a) * shared * square / (math.sqrt(8) * width_px**2)
+                pays.masked_fill_(square > (FARTHEST * width_px) ** 2, math.inf).diagonal(first).fill_(math.inf)
+                here = slice(begin + first, begin + first + len(pays))
+                pay[here], nearest = pays.min(1)
+                partner[here] = torch.where(pay[here].isfinite(), nearest + begin, partner[here])
             begin += count
         return pay, partner

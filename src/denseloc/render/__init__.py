@@ -2,6 +2,6 @@
 
 from .colour import depth_colours
 from .draw import RenderWarning, render
-from .picture import save_png, save_tiff
+from .picture import read_tiff, save_png, save_tiff
 
-__all__ = ["RenderWarning", "depth_colours", "render", "save_png", "save_tiff"]
+__all__ = ["RenderWarning", "depth_colours", "read_tiff", "render", "save_png", "save_tiff"]

@@ -82,6 +82,38 @@ def save_tiff(image: Image, path: Path | str) -> None:
         tifffile.imwrite(temporary, pixels, imagej=True, resolution=(1 / pitch_x, 1 / pitch_y), resolutionunit=1, metadata=metadata)
 
 
+def read_tiff(path: Path | str, pixel_size_nm: float | None = None) -> Image:
+    """Read an image as `save_tiff` writes it, or another one in grey whose pixel size is given.
+
+    Args:
+        path: a TIFF of one plane.
+        pixel_size_nm: of its pixels where the file does not say it in nm.
+
+    Raises:
+        OutputError: not a readable image, or its pixel size is said twice or not at all.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            pixels, notes = file.asarray(), dict(file.imagej_metadata or {})
+    except (OSError, ValueError, tifffile.TiffFileError) as error:
+        raise OutputError(f"{path}: not a readable TIFF ({str(error).splitlines()[0]}); give a table or an image") from None
+    if pixels.ndim != 2 or pixels.dtype.kind not in "iuf":
+        raise OutputError(
+            f"{path}: {' x '.join(map(str, pixels.shape))} values; expected an image of one plane: give a table, or project it first"
+        )
+    try:
+        said = json.loads(str(notes.get("Info", "{}")))
+        (y, x), (y0, x0) = said["pixel_size_nm"], said["origin_nm"]
+        known = (float(y), float(x)), (float(y0), float(x0))
+    except (ValueError, KeyError, TypeError):
+        known = None
+    if (known is None) == (pixel_size_nm is None):
+        what = "does not say its pixel size in nm; give it" if known is None else "has its own pixels; leave the pixel size out"
+        raise OutputError(f"{path} {what} (--pixel-size-nm, in Python pixel_size_nm)")
+    size, origin = known or ((float(pixel_size_nm or 0), float(pixel_size_nm or 0)), (0.0, 0.0))
+    return Image(np.asarray(pixels, np.float32), size, origin)
+
+
 def _geometry(image: Image) -> dict[str, Any]:
     """Say where the pixels lie, as plain JSON values."""
     return {

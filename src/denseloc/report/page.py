@@ -103,6 +103,7 @@ def write_report(
         "columns": summarize_columns(few),
         "conventions": {WORDS.get(key, key): str(value) for key, value in CONVENTIONS.items()},
         "experiment": document(table.provenance.experiment),
+        "untrained": untrained,
         "settings": document(table.provenance.settings),
     }
     write_page(path, rendered("template.html", context))

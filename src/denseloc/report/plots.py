@@ -38,7 +38,12 @@ HISTOGRAMS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ),
     ("Axial uncertainty", ("sigma_z_nm",), "standard deviation of z (nm)", "What the localizer says of its own error in z."),
     ("Axial position", ("z_nm",), "z (nm)", "Heaps at the ends mean molecules beyond the range of the model."),
-    ("Background", ("background",), "photons per pixel and frame", "Should lie inside of what the model was made for."),
+    (
+        "Background",
+        ("background",),
+        "photons per pixel and frame",
+        "Light under each localization; light blue, where it is drawn, is what the model was made for.",
+    ),
     ("Probability", ("probability",), "probability of being real", "Most of it near 1 is a sure localizer."),
 )
 
@@ -112,7 +117,7 @@ def subpixel_curve(table: Localizations, pixel_size_nm: PixelSize) -> Plate:
             color=colour,
             linewidth=1.6,
             baseline=None,
-            label=f"{flat.axis} (uneven by {100 * flat.contrast:.1f} %)",
+            label=f"{flat.axis} ({_unevenness(flat)})",
         )
     axes.set(
         xlim=(0, 1),
@@ -125,8 +130,14 @@ def subpixel_curve(table: Localizations, pixel_size_nm: PixelSize) -> Plate:
     return plate_of_figure(figure, "Position inside of the pixel", _subpixel_alt(axes_of), caption + "this check says little.")
 
 
+def _unevenness(flat: Flatness) -> str:
+    """Say how uneven positions lie beyond what counting alone makes of an even spread."""
+    percent = f"{100 * flat.contrast:.1f}"
+    return "even" if percent == "0.0" else f"uneven by {percent} %"
+
+
 def _subpixel_alt(axes_of: Sequence[Flatness]) -> str:
-    words = "; ".join(f"{flat.axis} uneven by {100 * flat.contrast:.1f} % beyond counting noise" for flat in axes_of)
+    words = "; ".join(f"{flat.axis} {_unevenness(flat)}" for flat in axes_of) + ", beyond counting noise"
     return f"Histogram of positions inside of the camera pixel: {words}."
 
 

@@ -82,7 +82,8 @@ def _cause(excess: float) -> str:
     if excess < -EXCESS_LIMIT:
         return f"The localizations draw {-excess:.0%} more light than there is: some are false, or photons or gain are wrong."
     return (
-        "The light is about right, so that it lies in other places: a PSF of another shape, an uneven background, or another gain."
+        "There is about as much light as the localizations explain, but it is spread differently: the PSF has another shape (a two-dimensional "
+        "model sees molecules out of focus, or behind a cylindrical lens), the background is uneven, or the gain is wrong."
     )
 
 
@@ -118,8 +119,12 @@ def _model(samples: Sequence[FrameSample]) -> Iterator[str]:
 
 
 def _missing(table: Localizations) -> Iterator[str]:
-    may_lack = ("first_", "probability", "crlb_") if "is_refined" in table else ("first_",)  # emitters that a refinement has added
-    bad = {name: len(table) - len(finite(table, name)) for name in table.columns if not name.startswith(may_lack)}
+    may_lack = ("first_", "probability") if "is_refined" in table else ("first_",)  # emitters that a refinement has added
+    fitted = table.select(table.is_refined == 1) if "is_refined" in table else table  # the others have no bounds
+    bad = {}
+    for name in (name for name in table.columns if not name.startswith(may_lack)):
+        rows = fitted if name.startswith(("crlb_", "sigma_photons")) else table
+        bad[name] = len(rows) - len(finite(rows, name))
     named = [f"{name} ({number(n)})" for name, n in bad.items() if n]
     if named:
         yield f"Some values are not numbers: {', '.join(named)} of {number(len(table))} rows. Leave these rows out first."

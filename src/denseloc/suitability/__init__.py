@@ -3,7 +3,20 @@
 from .check import Checked, check
 from .findings import Compared, Finding, Suitability
 from .judging import Evidence
-from .ranges import outside_of_training, trained
+from .ranges import judge_conditions, judge_density, outside_of_training, serves_many, trained
 from .scenes import Setup
 
-__all__ = ["Checked", "Compared", "Evidence", "Finding", "Setup", "Suitability", "check", "outside_of_training", "trained"]
+__all__ = [
+    "Checked",
+    "Compared",
+    "Evidence",
+    "Finding",
+    "Setup",
+    "Suitability",
+    "check",
+    "judge_conditions",
+    "judge_density",
+    "outside_of_training",
+    "serves_many",
+    "trained",
+]

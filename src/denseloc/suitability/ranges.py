@@ -116,6 +116,30 @@ def outside_of_training(measured: Conditions, experiment: Experiment, size: Pixe
     return found + beyond("density", "emitter density", density, (low / finer**2, high / finer**2), "per um^2")
 
 
+def judge_conditions(measured: Conditions, experiment: Experiment, size: PixelSize, at_least: float = 0.0) -> list[str]:
+    """Say the same as `outside_of_training` in plain words."""
+    return [finding.text for finding in outside_of_training(measured, experiment, size, at_least)]
+
+
+def judge_density(measured: Conditions, experiment: Experiment, at_least: float) -> list[str]:
+    """Warn of a movie that is too dense for a method without training."""
+    density, width = max(measured.density_per_um2.value, at_least), measured.width_nm.value
+    most = experiment.localizer.densest_per_um2(width)
+    if most is None or density <= most:
+        return []
+    share = 1 - 0.5 ** (density / most)
+    return [
+        f"the movie holds about {density:.2g} emitters per um^2, so that {share:.0%} of them have another near by; method "
+        f"'{experiment.localizer.kind}' serves up to {most:.2g} per um^2 for spots {width:.0f} nm wide: expect missed and misplaced molecules, and "
+        "take a model for dense movies, or sparser frames"
+    ]
+
+
+def serves_many(experiment: Experiment) -> bool:
+    """Whether a model takes movies of any camera and pixel size."""
+    return experiment.serves_many
+
+
 def beyond(topic: str, name: str, value: float, limits: Range, unit: str, darker: float = 0.0) -> list[Finding]:
     """Say that a level of the movie lies above its range, or below by more than a factor."""
     low, high = limits

@@ -40,6 +40,11 @@ class TrainingSettings(Section):
     average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of the weights, which is what is kept")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient, in units of its usual norm times 3")
     psf_scale: Range = Field((1.0, 1.0), description="range of a factor on the PSF's size, drawn for each window")
+    plane_shift_nm: float = Field(
+        0.0,
+        ge=0,
+        description="largest lateral shift, along each axis, of the later focal planes against the first, drawn for each window",
+    )
     lone_fraction: float = Field(0.05, ge=0, le=1, description="windows trained without neighbouring frames")
     seed: int = 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,8 @@ class Simulator:
         microscope: forms and records the frames.
         width_px: size of the PSF in focus, in pixels, at scale 1.
         psf_scale: range of a factor on the PSF's widths, drawn for each window evenly in the logarithm.
+        plane_shift_nm: each focal plane but the first is shifted against it by up to this much along each axis, drawn evenly for each window: a
+            localizer that has seen such shifts bears the drift of cameras against each other. The truth is where the first plane shows it.
         told_error: standard deviation of the relative error of the background and width that the localizer is told.
         lone_fraction: fraction of windows whose neighbours count as missing.
         frames: frames of a window.
@@ -35,6 +39,7 @@ class Simulator:
         *,
         width_px: float,
         psf_scale: Range = (1.0, 1.0),
+        plane_shift_nm: float = 0.0,
         told_error: float = 0.05,
         lone_fraction: float = 0.05,
         frames: int = 4,
@@ -43,6 +48,7 @@ class Simulator:
     ) -> None:
         self.specimen, self.microscope = specimen, microscope
         self.width_px, self.psf_scale, self.told_error = width_px, psf_scale, told_error
+        self.plane_shift_nm = plane_shift_nm if microscope.psf.planes > 1 else 0.0
         self.lone_fraction, self.frames, self.context, self.reference = lone_fraction, frames, context, reference
 
     @torch.no_grad()
@@ -55,8 +61,8 @@ class Simulator:
         scale = torch.exp(low + (high - low) * torch.rand(b, generator=generator, device=generator.device))
         window = emitters.frame // t
         origin = self._origins(b, generator)
-        expected = self.microscope.expected(
-            emitters, background, scale[window] if low < high else None, None if origin is None else origin[window]
+        expected = self._expected(
+            emitters, background, scale[window] if low < high else None, None if origin is None else origin[window], generator
         )
         photons, excess, variance = self._record(expected, b, generator)
         level = background.unflatten(0, (b, t)).flatten(1).mean(1)
@@ -68,6 +74,22 @@ class Simulator:
         absent = torch.rand(b, generator=generator, device=generator.device) < self.lone_fraction
         middle = background.unflatten(0, (b, t))[:, self.context : t - self.context].flatten(0, 1)
         return Batch(photons.unflatten(0, (b, t)), conditions, inner, middle, absent)
+
+    def _expected(
+        self, emitters: Emitters, background: Tensor, scale: Tensor | None, origin: Tensor | None, generator: torch.Generator
+    ) -> Tensor:
+        """Form the noise-free frames, each plane with the emitters where its shift puts them."""
+        if not self.plane_shift_nm:
+            return self.microscope.expected(emitters, background, scale, origin)
+        window = emitters.frame // self.frames
+        b, planes = len(background) // self.frames, self.microscope.psf.planes
+        shift = self.plane_shift_nm * (2 * torch.rand(planes, 2, b, generator=generator, device=generator.device) - 1)
+        shift[0] = 0.0
+        drawn = []
+        for plane, (dx, dy) in enumerate(shift):
+            moved = replace(emitters, x_nm=emitters.x_nm + dx[window], y_nm=emitters.y_nm + dy[window])
+            drawn.append(self.microscope.expected(moved, background, scale, origin)[:, plane : plane + 1])
+        return torch.cat(drawn, 1)
 
     def _origins(self, b: int, generator: torch.Generator) -> Tensor | None:
         """Draw the places (b, 2) x, y of the windows in the field, where the PSF varies there."""

@@ -23,12 +23,15 @@ class Conversion:
         rows: written.
         read: rows of the source.
         nowhere: wanted rows whose position is no finite number; Picasso's format leaves them out.
+        refused: other wanted rows that Picasso's format leaves out: outside of the centres of the outermost pixels, or with a value that
+            is no finite number.
     """
 
     table: Path
     rows: int
     read: int
     nowhere: int = 0
+    refused: int = 0
 
 
 def convert(
@@ -60,19 +63,21 @@ def convert(
     first = next(parts, Localizations.empty())
     provenance: Provenance = selection.noted(first.provenance)
     check_table(out, provenance)
-    read = nowhere = 0
+    read = wanted_rows = nowhere = 0
 
     def kept() -> Iterator[Localizations]:
-        nonlocal read, nowhere
+        nonlocal read, wanted_rows, nowhere
         for part in _from(first, parts):
             read += len(part)
             progress(read)
             wanted = selection.keep(part)
+            wanted_rows += len(wanted)
             nowhere += int((~np.isfinite(wanted.x_nm) | ~np.isfinite(wanted.y_nm)).sum())
             yield wanted
 
     rows = write_table(out, kept(), provenance)
-    return Conversion(out, rows, read, nowhere)
+    lost = wanted_rows - rows
+    return Conversion(out, rows, read, nowhere, max(0, lost - nowhere))
 
 
 def _from(first: Localizations, rest: Iterator[Localizations]) -> Iterator[Localizations]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from ..blocks import Progress
 from ..errors import OutputError
 from ..evaluate import Assessment
-from ..pipeline import Progress, Run, localize
+from ..pipeline import Run, localize
 from ..preparation import Preparation
 from .assessment import evaluate
 from .picture import check_picture, render

@@ -24,7 +24,7 @@ from ..files import check_writable
 from ..fit import DEPTHS_NM
 from ..formats import open_movie
 from ..formats.camera_tags import Proposal, camera_tags, texts
-from ..formats.psf_files import foreign_notes, read_psf
+from ..formats.psf_files import foreign_notes, known_pixel_size, read_psf
 from ..optics import PSF
 from ..units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 from .inspection_contradictions import contradictions
@@ -139,7 +139,7 @@ def inspect(
 
     Args:
         movie: the movie or its file.
-        pixel_size_nm: (y, x) or one number; None takes what the file says.
+        pixel_size_nm: (y, x) or one number; None takes what the movie's file says, else that of the PSF.
         camera: the camera where it is known; what it says is taken, and compared with the counts.
         dark: frames without light of the same region, or their file.
         bright: frames of even light of the same region, one level each, or their files; needs ``dark``.
@@ -158,7 +158,7 @@ def inspect(
     page = _page(out, report)
     table = (*(read_known_cameras(read_document(cameras), str(cameras)) if cameras else ()), *KNOWN_CAMERAS)
     opened = _opened(movie)
-    size = _pixel_size(opened, pixel_size_nm)
+    size = _pixel_size(opened, pixel_size_nm, psf)
     optics, known_nm, told = (None, None, []) if psf is None else _optics(psf, size)
     maps = _maps(opened, dark, bright, progress)
     progress("measuring camera and conditions")
@@ -265,7 +265,7 @@ def _opened(movie: Movie | Path | str) -> Movie:
     return movie if isinstance(movie, Movie) else open_movie(movie)
 
 
-def _pixel_size(movie: Movie, given: float | tuple[float, float] | None) -> PixelSize:
+def _pixel_size(movie: Movie, given: float | tuple[float, float] | None, psf: Path | str | None) -> PixelSize:
     rows, columns = movie.shape_px
     if min(rows, columns) < LEAST_SIDE_PX:
         raise CalibrationError(
@@ -277,6 +277,8 @@ def _pixel_size(movie: Movie, given: float | tuple[float, float] | None) -> Pixe
             "give the whole movie"
         )
     size = given if given is not None else movie.pixel_size_nm
+    if size is None and psf is not None:
+        size = known_pixel_size(read_psf(psf).record)
     if size is None:
         raise CalibrationError(
             f"{movie.name} does not say its pixel size; give it: --pixel-size-nm 100, in Python pixel_size_nm=100"

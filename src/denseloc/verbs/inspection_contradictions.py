@@ -64,12 +64,13 @@ def _excess_off(skewness: Skewness | None, excess: Estimate | None) -> list[str]
     low, high = skewness.ratio - margin, skewness.ratio + margin
     if low <= expected <= high or abs(skewness.ratio - expected) < abs(skewness.ratio - other):
         return []
+    advice = "check kind and em_gain of the camera given" if excess.source == "given" else "give the camera if you know it"
     reading = (
         "light of molecules may look alike" if low <= other <= high else "light of molecules is in it, so that it decides nothing"
     )
     return [
         f"excess noise {excess.value:g} is {excess.source}, the skewness of the noise speaks against it: {skewness.ratio:.2f} ({low:.2f} to "
-        f"{high:.2f}), expected {expected:g} (1 is shot noise, 1.5 multiplied electrons); {reading}: give the camera if you know it"
+        f"{high:.2f}), expected {expected:g} (1 is shot noise, 1.5 multiplied electrons); {reading}: {advice}"
     ]
 
 

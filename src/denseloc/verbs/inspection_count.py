@@ -18,8 +18,9 @@ from ..data import Frames, Movie
 from ..experiment import Experiment
 from ..localize import InputConditions, Localizer
 from ..model_file import find_model
-from ..preparation import GENERAL, background_to_follow, judge_conditions
+from ..preparation import GENERAL, background_to_follow
 from ..report.samples import CHI2_LIMIT, CHI2_MOLECULES_LIMIT, compare_all
+from ..suitability import judge_conditions
 from ..survey import FRAMES, SIDE_PX, Survey, survey
 from ..units import PixelSize
 from .samples import Exposure, sample_frames
@@ -76,7 +77,7 @@ def count_molecules(movie: Movie, size: PixelSize, found: Conditions, camera: Ca
     seen = view.count(movie, size, model.localizer)
     if seen is None:
         return Count(found)
-    mine, how = seen.density_per_um2, f"as counted {seen.density_per_um2.how}".replace("by the model", f"by the model {model.name}")
+    mine, how = seen.density_per_um2, f"as counted {seen.density_per_um2.how} with the model {model.name}"
     told = f"it counts {mine.value:.3g} ({mine.low:.3g} to {mine.high:.3g})"
     photons = found.photons if seen.photons is None else _unsure(replace(seen.photons, how=how), found.excess)
     counted = replace(found, density_per_um2=replace(mine, how=how), photons=photons)

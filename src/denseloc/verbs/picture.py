@@ -12,10 +12,11 @@ from ..data import Image, Localizations, Provenance
 from ..errors import OutputError
 from ..files import check_writable
 from ..formats import iter_table, read_table
+from ..render import read_tiff, save_png, save_tiff
 from ..render import render as draw
-from ..render import save_png, save_tiff
 from ..render.draw import Colour, Mode
 
+IMAGES = (".tif", ".tiff")
 PIXEL_NM = 10.0
 COMFORTABLE_PX = 60_000_000
 """A picture for which no pixel size was asked for has no more pixels than this."""
@@ -36,12 +37,15 @@ def render(
 ) -> Image:
     """Draw a table as a super-resolved picture and write it.
 
+    An image that a method gave itself (the ``image`` of `localize`) is drawn as it is: colour map and scale bar are chosen, its pixels stay.
+
     A table in a file is read part by part where the camera field is known from it; memory is that of the picture then.
 
     Args:
-        table: the localizations, or their file.
+        table: the localizations, or their file; or the file of an image, .tif.
         out: picture to write: .png to look at, .tif with 32-bit values; None writes nothing.
-        pixel_size_nm: pixel of the picture; None takes 10 nm, and more for fields that would need more than 60 million pixels.
+        pixel_size_nm: pixel of the picture, or of an image that does not say it; None takes 10 nm, and more for
+            fields that would need more than 60 million pixels.
         mode: ``gaussian`` or ``histogram``.
         sigma_nm: standard deviation of every localization; None takes its own.
         colour: ``z`` shows depth as colour, ``none`` does not; None shows it where the table knows z.
@@ -57,6 +61,14 @@ def render(
     if out is not None:
         out = Path(out)
         check_picture(out, colormap)
+    if not isinstance(table, Localizations) and Path(table).suffix.lower() in IMAGES:
+        if (mode, sigma_nm, colour or "none", z_range_nm, field_nm) != ("gaussian", None, "none", None, None):
+            raise OutputError(
+                f"{table}: an image is drawn as it is; leave mode, sigma, colour, z range and field out, or give the table"
+            )
+        image = read_tiff(table, pixel_size_nm)
+        _save(image, out, scale_bar, colormap)
+        return image
     if isinstance(table, Localizations):
         first, parts = table, iter((table,))
     else:
@@ -76,11 +88,16 @@ def render(
         z_range_nm=z_range_nm,
         field_nm=field,
     )
-    if out is not None and out.suffix.lower() == ".png":
+    _save(image, out, scale_bar, colormap)
+    return image
+
+
+def _save(image: Image, out: Path | str | None, scale_bar: bool, colormap: str) -> None:
+    """Write a picture as its suffix says."""
+    if out is not None and Path(out).suffix.lower() == ".png":
         save_png(image, out, scale_bar=scale_bar, colormap=colormap)
     elif out is not None:
         save_tiff(image, out)
-    return image
 
 
 def check_picture(out: Path | str, colormap: str = "hot") -> None:

@@ -63,9 +63,10 @@ def context_of(document: Experiment | None) -> int:
     return 0 if document is None else document.build_localizer().context
 
 
-def factor_on_sigma(document: Experiment | None) -> float:
-    """Give the factor by which a table's sigmas are widened, by the document of the model that made it."""
-    return 1.0 if document is not None and document.localizer.needs_training else SAME_FRAME
+def factor_on_sigma(document: Experiment | None, told: Provenance) -> float:
+    """Give the factor by which a table's sigmas are widened, by the document of the model that made it and what has been done since."""
+    by_network = document is not None and document.localizer.needs_training
+    return 1.0 if by_network and "refined" not in told.settings else SAME_FRAME
 
 
 def check_pixel_size(asked: PixelSize | float | None, told: Provenance) -> None:

@@ -14,9 +14,8 @@ from ..description import Range
 from ..errors import OutputError
 from ..experiment import Experiment
 from ..files import check_writable
-from ..preparation import serves_many
 from ..report import FrameSample, judge, write_report
-from ..suitability import Suitability
+from ..suitability import Suitability, serves_many
 from ..units import PixelSize
 from .assessment import opened
 from .picture import render

@@ -17,8 +17,9 @@ from ..experiment import Experiment
 from ..formats import open_movie
 from ..localize import InputConditions
 from ..microscope import Microscope
-from ..preparation import OF_DOCUMENT, serves_many, uneven_background
+from ..preparation import OF_DOCUMENT, uneven_background
 from ..report import FrameSample
+from ..suitability import serves_many
 
 SHARES = (0.2, 0.5, 0.8)
 """Which of the frames that hold localizations are shown, from the first to the last."""

@@ -112,7 +112,7 @@ def read_psf_for(path: Path | str, size: float | PixelSize | None, asked: float 
 
 
 def known_pixel_size(record: Mapping[str, Any]) -> PixelSize | None:
-    """Give the pixel size (y, x) that a record knows."""
+    """Give the (y, x) pixel size in nm of the camera with which a PSF was calibrated, None where its file does not say it."""
     size = record.get("pixel_size_nm")
     return None if size is None else pixel_size_pair(tuple(size) if isinstance(size, (list, tuple)) else size)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -170,10 +170,10 @@ def _number(path: Path, document: Mapping[str, Any], key: str) -> float:
     if not _is_number(value):
         found = "missing" if key not in document else f"{value!r:.60}"
         raise CalibrationError(f"{path}: '{key}' is {found}, expected a number; add it to the .yaml")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a number that can be reckoned with; whole numbers in YAML may have any size."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 

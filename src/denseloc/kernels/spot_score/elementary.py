@@ -38,7 +38,11 @@ merged: Callable[[Any], Any] = njit(**_COMMON, inline="always")
 """Compile as a part of whatever calls it, which is quicker than to compile it once for itself and again for each caller."""
 
 
-@intrinsic
+_reading: Callable[[Any], Callable[[Any], Any]] = intrinsic
+"""Compile as an instruction; the first argument, the context, is numba's own to give."""
+
+
+@_reading
 def _bits(typing: Any, x: Any) -> Any:
     """Read the bits of a double as an integer."""
 
@@ -48,7 +52,7 @@ def _bits(typing: Any, x: Any) -> Any:
     return types.int64(types.float64), build
 
 
-@intrinsic
+@_reading
 def _number(typing: Any, x: Any) -> Any:
     """Read the bits of an integer as a double."""
 
@@ -89,9 +93,9 @@ _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 @inside
 def log_and_inverse(x: float) -> tuple[float, float]:
     """Give the natural logarithm and the inverse of a number above 0 (not of one below 1e-150), by one division."""
-    bits: int = _bits(x)  # type: ignore[call-arg]
+    bits: int = _bits(x)
     k = (bits - _ROOT_HALF) >> 52
-    mantissa: float = _number(bits - (k << 52))  # type: ignore[call-arg]
+    mantissa: float = _number(bits - (k << 52))
     f = mantissa - 1.0  # x = 2^k (1 + f), 1 + f in 0.707 .. 1.414
     divided = 1.0 / (x * (2.0 + f))
     s = f * divided * x
@@ -117,7 +121,7 @@ def exp_of_negative(x: float) -> float:
     total = 0.0
     for c in _FACTORS:
         total = total * f + c
-    power: float = _number(_ONE + (k << 52))  # type: ignore[call-arg]
+    power: float = _number(_ONE + (k << 52))
     return total * power
 
 

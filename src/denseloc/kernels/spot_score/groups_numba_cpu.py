@@ -9,6 +9,9 @@ from numba import njit
 
 from .naive import LEAST_MEAN
 
+MADE_OF = "426c8782ad16"
+"""Digest of the imported files: compiled code is kept until this file changes, and a test says when it must."""
+
 _LOOSE = {"reassoc", "contract", "arcp", "nsz"}  # not "nnan": absent pixels are NaN
 
 

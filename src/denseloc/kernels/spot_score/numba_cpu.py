@@ -12,6 +12,9 @@ import numpy as np
 from .elementary import exp_of_negative, fast, log_and_inverse, upper_tail, whole
 from .naive import LEAST_MEAN
 
+MADE_OF = "50cfb8a7445b"
+"""Digest of the imported files: compiled code is kept until this file changes, and a test says when it must."""
+
 COUNT, THERE, DARK = 0, 1, 2
 """Rows of the pixels of a window: counts (0 where absent), 1 where there is a pixel, mean counts without light."""
 

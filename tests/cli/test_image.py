@@ -1,0 +1,115 @@
+"""``localize --image`` writes what the network itself shows, and ``render`` draws it."""
+
+from __future__ import annotations
+
+import numpy as np
+import PIL.Image
+import pytest
+import tifffile
+
+from denseloc import pipeline, verbs
+from denseloc.errors import Interrupted, ModelError, OutputError
+from denseloc.render.picture import read_tiff
+
+from .conftest import untrained
+
+BARE = ("--no-picture", "--no-report")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    storm = {"kind": "deep_storm", "preset": "tiny", "enlarged": 4}
+    return untrained(tmp_path_factory.mktemp("image") / "storm.safetensors", localizer=storm)
+
+
+@pytest.fixture
+def whole(place, model, tmp_path):
+    """The image of an undisturbed run."""
+    pipeline.localize(place.movie, tmp_path / "whole.parquet", model=model, image=tmp_path / "whole.tif")
+    return tifffile.imread(tmp_path / "whole.tif")
+
+
+def test_image_and_its_drawing(command, place, model, tmp_path):
+    out, image, drawn = tmp_path / "t.parquet", tmp_path / "sum.tif", tmp_path / "sum.png"
+    answer = command("localize", place.movie, "-o", out, "--model", model, "--image", image, *BARE)
+    assert answer.code == 0, answer
+    assert f"image    {image}" in answer.out
+    assert {path.name for path in tmp_path.iterdir()} == {"t.parquet", "sum.tif"}
+    with tifffile.TiffFile(image) as file:
+        assert file.pages[0].shape == (96, 80)
+        assert file.pages[0].dtype == np.float32
+        assert file.imagej_metadata["unit"] == "nm"
+        assert file.pages[0].tags["XResolution"].value == (1, 25)
+    assert read_tiff(image).pixel_size_nm == (25.0, 25.0)
+    answer = command("render", image, "-o", drawn, "--colormap", "inferno", "--no-scale-bar")
+    assert f"picture  {drawn}   80 x 96 pixels of 25 nm" in answer.out
+    assert PIL.Image.open(drawn).size == (80, 96)
+
+
+def test_blocks_and_regions_do_not_change_the_image(place, model, tmp_path, whole):
+    assert whole.max() > 0
+    more = {"model": model, "image": tmp_path / "a.tif"}
+    pipeline.localize(place.movie, tmp_path / "a.parquet", block_frames=7, **more)
+    np.testing.assert_allclose(tifffile.imread(tmp_path / "a.tif"), whole, atol=1e-4)
+    pipeline.localize(place.movie, tmp_path / "a.parquet", roi_px=(4, 6, 16, 12), **more)
+    part = read_tiff(tmp_path / "a.tif")
+    assert part.pixels.shape == (64, 48)
+    assert part.origin_nm == (400.0, 600.0)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_resumed_run_gives_the_same_image(place, model, tmp_path, whole, lost):
+    out, image = tmp_path / "a.parquet", tmp_path / "a.tif"
+    asked = iter((0, 0, 0, 15))
+    more = {"model": model, "image": image, "block_frames": 5}
+    with pytest.raises(Interrupted, match="goes on"):
+        pipeline.localize(place.movie, out, stop=lambda: next(asked), **more)
+    assert not image.exists()
+    kept = sorted((tmp_path / "a.parquet.parts").glob("picture-*"))
+    assert [path.name for path in kept] == ["picture-0000000015.npy", "picture-0000000020.npy"]
+    if lost:
+        kept[1].write_bytes(b"damaged")
+    seen = []
+    pipeline.localize(place.movie, out, resume=True, report=lambda progress: seen.append(progress.frames), **more)
+    assert seen[0] == (5 if lost else 25)  # without its sum the run begins anew
+    np.testing.assert_allclose(tifffile.imread(image), whole, atol=1e-4)
+    assert not (tmp_path / "a.parquet.parts").exists()
+
+
+def test_an_image_is_not_added_to_a_run_without(place, model, tmp_path):
+    out, asked = tmp_path / "a.parquet", iter((0, 15))
+    with pytest.raises(Interrupted):
+        pipeline.localize(place.movie, out, model=model, block_frames=5, stop=lambda: next(asked))
+    with pytest.raises(OutputError, match="left by a run with another movie, model or setting"):
+        pipeline.localize(place.movie, out, model=model, image=tmp_path / "a.tif", resume=True)
+
+
+def test_what_gives_no_image_says_so(place, tmp_path):
+    with pytest.raises(ModelError, match="method 'decode' gives a table and no image of its own; leave the image") as caught:
+        pipeline.localize(place.movie, tmp_path / "a.parquet", model=place.model, image=tmp_path / "a.tif")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_impossible_images(place, model, tmp_path):
+    for name, words in (("a.png", "suffix '.png' is not that of a TIFF"), ("no/a.tif", "does not exist")):
+        with pytest.raises(OutputError, match=words):
+            pipeline.localize(place.movie, tmp_path / "a.parquet", model=model, image=tmp_path / name)
+    with pytest.raises(OutputError, match="this is the movie"):
+        pipeline.localize(place.movie, tmp_path / "a.parquet", model=model, image=place.movie)
+
+
+def test_images_that_cannot_be_drawn(tmp_path):
+    image = tmp_path / "a.tif"
+    tifffile.imwrite(image, np.ones((8, 9), np.float32))
+    with pytest.raises(OutputError, match="does not say its pixel size in nm; give it"):
+        verbs.render(image)
+    assert verbs.render(image, pixel_size_nm=20).pixel_size_nm == (20, 20)
+    with pytest.raises(OutputError, match="an image is drawn as it is; leave mode"):
+        verbs.render(image, mode="histogram", pixel_size_nm=20)
+    tifffile.imwrite(image, np.ones((4, 8, 9), np.float32))
+    with pytest.raises(OutputError, match="4 x 8 x 9 values; expected an image of one plane"):
+        verbs.render(image)
+    image.write_text("no image")
+    with pytest.raises(OutputError, match="not a readable TIFF"):
+        verbs.render(image)
