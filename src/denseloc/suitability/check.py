@@ -95,7 +95,7 @@ def check(
     evidence = Evidence(
         view, scenes, level, trained(setup.experiment, setup.pixel_size_nm), mine, theirs, outside, camera_given=camera_given
     )
-    if not quick:
+    if not quick and "photons" in view.table:
         progress("telling patches apart")
         evidence = replace(evidence, told_apart=_told_apart(view, scenes))
     wider, error = evidence.change("wider")

@@ -80,7 +80,9 @@ def judge(evidence: Evidence) -> list[Finding]:
     found = [*_full(evidence), *_camera(evidence)]
     if len(evidence.movie.counted) < FEW:
         return [*found, *_nothing(evidence), *evidence.outside]
-    mine = [*_levels(evidence), *_psf(evidence), *_depth(evidence), *_symptoms(evidence)]
+    mine = [*_levels(evidence), *_depth(evidence), *_grid(evidence)]
+    if "photons" in evidence.movie.counted:
+        mine += [*_psf(evidence), *_symptoms(evidence)]
     return [*found, *mine, *evidence.outside]
 
 
@@ -207,13 +209,6 @@ def _symptoms(evidence: Evidence) -> Iterator[Finding]:
                 f"the model is less sure than on drawn scenes: sigma in {axis} is {mine:.3g} nm, {usual:.3g} nm there; something is not as "
                 "the document says",
             )
-    uneven = [axis for axis in "xy" if evidence.both(f"subpixel_{axis}")[0] - evidence.both(f"subpixel_{axis}")[1] > GRID]
-    if uneven:
-        yield Finding(
-            "subpixel",
-            "warn",
-            f"positions gather inside of the camera pixel, in {' and '.join(uneven)}, unlike in drawn scenes: estimates are drawn to a grid",
-        )
     for kind, (mine, usual) in evidence.told_apart.items():
         if np.isfinite(mine) and mine - max(usual if np.isfinite(usual) else 0.5, 0.5) > PATCHES:
             yield Finding(
@@ -222,3 +217,13 @@ def _symptoms(evidence: Evidence) -> Iterator[Finding]:
                 f"patches {kind} are told from drawn ones too well (score {mine:.2f}, {usual:.2f} among drawn ones, 0.5 is guessing): look at the "
                 "frames beside each other for what the document does not know",
             )
+
+
+def _grid(evidence: Evidence) -> Iterator[Finding]:
+    uneven = [axis for axis in "xy" if evidence.both(f"subpixel_{axis}")[0] - evidence.both(f"subpixel_{axis}")[1] > GRID]
+    if uneven:
+        yield Finding(
+            "subpixel",
+            "warn",
+            f"positions gather inside of the camera pixel, in {' and '.join(uneven)}, unlike in drawn scenes: estimates are drawn to a grid",
+        )

@@ -32,7 +32,7 @@ class Level:
 
     Args:
         density_per_um2: emitters per um^2 and frame.
-        photons: the `BRIGHT` quantile of their photons.
+        photons: the `BRIGHT` quantile of their photons; 0 where the model tells none, and the document's own brightness is taken.
         background: (regions, planes, y, x) photons per pixel.
     """
 
@@ -72,7 +72,7 @@ def bright_end(photons: np.ndarray) -> float:
 
 def first_level(view: View) -> Level:
     """Take what was found as it is."""
-    return Level(max(view.density_per_um2, 1e-3), max(_brightness(view), 1.0), _background(view))
+    return Level(max(view.density_per_um2, 1e-3), _brightness(view), _background(view))
 
 
 def _brightness(view: View) -> float:
@@ -126,7 +126,7 @@ def drawn(view: View, like: Scene, level: Level, setup: Setup, generator: torch.
         crowd = share * len(view.scene.place) / max(1, int((view.scene.place == place).sum()))
         specimen = _specimen(of_region, like, level.density_per_um2 * max(crowd, 1e-3), setup)
         frames = len(windows) * like.photons.shape[1]
-        emitters = _brightened(specimen.draw(frames, generator), level.photons, like, setup)
+        emitters = _brightened(specimen.draw(frames, generator), level.photons)
         background = torch.from_numpy(level.background[place]).expand(frames, -1, -1, -1)
         one = replace(like, regions=(region,), place=np.zeros(len(windows), int))
         expected = form(emitters, background.contiguous(), one, setup)
@@ -143,7 +143,7 @@ def _specimen(table: Localizations, like: Scene, density: float, setup: Setup) -
     return replace(specimen, density_per_um2=density, structure=Places(found, specimen.volume))
 
 
-def _brightened(emitters: Emitters, photons: float, like: Scene, setup: Setup) -> Emitters:
-    """Scale the photons so that their bright end is as asked."""
+def _brightened(emitters: Emitters, photons: float) -> Emitters:
+    """Scale the photons so that their bright end is as asked, if anything is."""
     now = bright_end(emitters.photons.numpy())
-    return emitters if now <= 0 else replace(emitters, photons=emitters.photons * (photons / now))
+    return emitters if now <= 0 or photons <= 0 else replace(emitters, photons=emitters.photons * (photons / now))
