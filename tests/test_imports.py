@@ -21,7 +21,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("localize", "calibrate"),
     ("train", "survey"),
     ("experiment",),
-    ("model_file", "report", "journal", "picture_sum", "suitability", "preparation", "blocks", "pipeline", "training", "verbs"),
+    ("suitability",),
+    ("model_file", "report", "journal", "picture_sum", "preparation", "blocks", "examination", "pipeline", "training", "verbs"),
     ("cli", "viewer", "napari", "__main__"),
 )
 
@@ -31,13 +32,14 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "documents": ("errors",),
     "units": ("errors",),
     "machine": ("errors",),
-    "preparation": ("model_file", "suitability"),
+    "preparation": ("model_file",),
     "picture_sum": ("journal",),
     "blocks": ("preparation", "journal"),
-    "pipeline": ("model_file", "preparation", "journal", "picture_sum", "blocks"),
+    "examination": ("preparation",),
+    "pipeline": ("model_file", "preparation", "journal", "picture_sum", "blocks", "examination"),
     "training": ("model_file",),
     "__main__": ("cli",),
-    "verbs": ("model_file", "suitability", "preparation", "journal", "blocks", "pipeline", "training", "report"),
+    "verbs": ("model_file", "preparation", "journal", "blocks", "examination", "pipeline", "training", "report"),
 }
 """Rooms on one floor that may see each other: on floor 0 everything rests on the errors, on floor 8 model files come first, verbs last."""
 

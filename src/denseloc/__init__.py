@@ -26,6 +26,7 @@ _VERBS: dict[str, str] = {
     "render": ".verbs",
     "report": ".verbs",
     "calibrate": ".verbs",
+    "check": ".verbs",
     "compress": ".verbs",
     "convert": ".verbs",
     "inspect": ".verbs",
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
     from .preparation import read_camera as read_camera
     from .training import train as train
     from .verbs import calibrate as calibrate
+    from .verbs import check as check
     from .verbs import compress as compress
     from .verbs import convert as convert
     from .verbs import demo as demo

@@ -162,6 +162,11 @@ class Experiment(Section):
         return self.specimen.build(self.grid(shape_px, margin_px=min(6.0, self.psf.roi_px / 2)))
 
     @property
+    def serves_many(self) -> bool:
+        """Whether its model takes movies of any camera and pixel size: drawn with various cameras, and told the conditions or without training."""
+        return bool(self.camera.kind == "various" and self.localizer.is_told)
+
+    @property
     def has_depth(self) -> bool:
         """Whether the localizer is to find z: the specimen is thick and the PSF tells depths apart."""
         low, high = self.specimen.z_nm

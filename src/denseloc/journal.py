@@ -26,7 +26,7 @@ BLOCK_NAME = re.compile(r"\d{10}-\d{10}-\d+")  # start, stop, rows
 
 def _mark(provenance: Provenance) -> str:
     """Tell runs apart by what they do to which movie."""
-    told = ("assumed", "warnings")  # words about numbers that stand in the other settings
+    told = ("assumed", "warnings", "suitability")  # words about numbers that stand in the other settings
     settings = {key: value for key, value in provenance.settings.items() if key not in told}
     run = asdict(replace(provenance, settings=settings))
     return hashlib.sha256(json.dumps(run, sort_keys=True, default=str).encode()).hexdigest()

@@ -15,6 +15,7 @@ from .blocks import Progress, forgetting, frames_at_once, look_over, work_throug
 from .camera import Camera
 from .data import Frames, Localizations, Movie, Provenance
 from .errors import CalibrationError, ModelError, MovieError, OutputError
+from .examination import glance, with_findings
 from .experiment import Experiment
 from .formats import check_table, open_movie, table_suffixes, write_table
 from .formats.psf_files import foreign_notes, known_pixel_size, read_psf_for
@@ -134,11 +135,15 @@ def localize(
         given.localizer.check_fits(free_bytes(chosen), 1, part.shape_px, training=False)
     ready = _prepare(whole, part, lambda some: prepare(some, given, pixel_size_nm, camera, method, chosen, psf))
     ready = replace(ready, lines=[*ready.lines[:1], *told, *ready.lines[1:]])
+    seen = glance(whole, ready)
+    ready = ready if seen is None else with_findings(ready, seen)
     prepared(ready)
     localizer = ready.model.localizer.to(chosen)
     localizer.conditions, localizer.threshold = ready.conditions, threshold
     ready.camera.to(chosen)  # prepare() has made a copy
     provenance = selection.noted(_provenance(part, whole.frames[1], ready, threshold))
+    if seen is not None:
+        provenance = replace(provenance, settings={**provenance.settings, "suitability": seen.to_json()})
     if image is not None:
         image = Path(image)
         check_image(image, part, localizer, ready.model.experiment.localizer.kind)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from .fit import DEPTHS_NM
 from .localize import LOCALIZERS, InputConditions
 from .model_file import Model, find_model
 from .optics import PSFSettings
-from .suitability import judge_conditions, judge_density, serves_many
+from .suitability import Finding, judge_density, outside_of_training, serves_many
 from .survey import Survey, survey
 from .train import TrainingSettings
 from .units import PixelSize, is_plausible_pixel_size, pixel_size_pair
@@ -36,6 +35,7 @@ LEAST_SIDE_PX = 8
 UNEVEN = 1.4  # ratio of bright to dark background from which on it is followed pixel by pixel
 MOST_LOOKED_OVER = 1000  # frames that a model with global context averages; the mean of more says nothing new
 FEW_FRAMES = 16  # below, the mean over a movie says little of its structure
+OTHER_PIXELS = 0.03  # relative difference from which on pixels are other ones
 CROWDED = 0.3  # emitters within two widths from which on a low quantile is no background any more
 
 
@@ -53,6 +53,7 @@ class Preparation:
         measured: the full estimates.
         lines: what was measured or assumed, in plain words.
         warnings: where the movie leaves the range that the model was trained on.
+        outside: the same by topic, for a model that was trained.
     """
 
     model: Model
@@ -64,6 +65,7 @@ class Preparation:
     measured: Conditions
     lines: list[str]
     warnings: list[str]
+    outside: list[Finding] = field(default_factory=list)
 
 
 def prepare(
@@ -104,7 +106,9 @@ def prepare(
     seen = survey(movie, chosen.localizer.to(device), camera, conditions, background, size) if count else None
     if seen is not None:
         measured = _with_survey(measured, seen, least)
-    judge = partial(judge_conditions, size=size) if experiment.localizer.needs_training else judge_density
+    is_trained = experiment.localizer.needs_training
+    outside = outside_of_training(measured, experiment, size, least) if is_trained else []
+    told = [finding.text for finding in outside] if is_trained else judge_density(measured, experiment, least)
     doubts = [measured.doubt] if measured.doubt and source == GIVEN else []
     return Preparation(
         model=chosen,
@@ -123,7 +127,22 @@ def prepare(
             *_lines(chosen, model is None, method is not None, size, source, measured, background is not None),
             *_looked_over(movie, chosen),
         ],
-        warnings=doubts + _judge_length(movie, chosen) + judge(measured, experiment, at_least=least),
+        warnings=doubts + _judge_length(movie, chosen) + told,
+        outside=outside,
+    )
+
+
+def other_pixels(model: Model, pixel_size_nm: float | tuple[float, float] | None) -> str:
+    """Say that a movie has other pixels than those that a model was trained for; nothing where it has not, or where that is not known."""
+    experiment = model.experiment
+    if pixel_size_nm is None or experiment.serves_many:
+        return ""
+    size = pixel_size_pair(pixel_size_nm)
+    if not any(abs(mine / theirs - 1) > OTHER_PIXELS for mine, theirs in zip(size, experiment.pixel_size_nm, strict=True)):
+        return ""
+    return (
+        f"model {model.name} was trained for pixels of {experiment.pixel_size_nm[1]:g} nm, the movie has {size[1]:g} nm; "
+        "train a model for this pixel size or give the right pixel_size_nm (--pixel-size-nm)"
     )
 
 
@@ -152,11 +171,8 @@ def _pixel_size_for(movie: Movie, given: float | tuple[float, float] | None, cho
     experiment = chosen.experiment
     general = serves_many(experiment)
     size = _pixel_size(movie, given, None if general else experiment)
-    if not general and any(abs(mine / theirs - 1) > 0.03 for mine, theirs in zip(size, experiment.pixel_size_nm, strict=True)):
-        raise ModelError(
-            f"model {chosen.name} was trained for pixels of {experiment.pixel_size_nm[1]:g} nm, the movie has {size[1]:g} nm; "
-            "train a model for this pixel size or give the right pixel_size_nm (--pixel-size-nm)"
-        )
+    if text := other_pixels(chosen, size):
+        raise ModelError(text)
     planes = chosen.localizer.scales.planes
     if planes != movie.n_planes:
         what = "model" if experiment.localizer.needs_training else "method"

@@ -15,7 +15,19 @@ import typer
 
 from .. import __version__
 from ..errors import DenselocError
-from . import adaptation, analysis, calibration, compression, conversion, design, house, inspection, planning, refinement
+from . import (
+    adaptation,
+    analysis,
+    calibration,
+    checking,
+    compression,
+    conversion,
+    design,
+    house,
+    inspection,
+    planning,
+    refinement,
+)
 from .signals import Abandoned, clearing_up
 from .words import complain, note
 
@@ -45,6 +57,7 @@ COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (calibration.calibrate, calibration.CALIBRATE_EXAMPLES),
     (inspection.inspect, inspection.INSPECT_EXAMPLES),
     (planning.plan, planning.PLAN_EXAMPLES),
+    (checking.check, checking.CHECK_EXAMPLES),
     (house.models, house.MODELS_EXAMPLES),
     (house.doctor, house.DOCTOR_EXAMPLES),
     (house.demo, house.DEMO_EXAMPLES),
@@ -74,7 +87,7 @@ def _all(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and give its exit code: 0 done, 2 bad input, 3 nothing gained (adapt), 130 or 143 ended by a signal.
+    """Run the command and give its exit code: 0 done, 2 bad input, 3 nothing gained (adapt) or a check that failed, 130 or 143 ended by a signal.
 
     Args:
         arguments: what stands after ``denseloc``; None takes those of the process.
@@ -122,6 +135,7 @@ LESS_MEMORY = {
     "adapt": "take fewer --samples, or a part of the field with --roi",
     "calibrate": "take a smaller --roi-px",
     "plan": "take fewer --scenes or a lower --density",
+    "check": "look at a part of the field with --roi",
 }
 """What needs less memory, by command."""
 NO_MEMORY = ("out of memory", "not enough memory", "allocate", "bad_alloc", "bad allocation")

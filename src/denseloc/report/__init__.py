@@ -6,12 +6,14 @@ from .plan import plan_page
 from .plan import verdict as plan_verdict
 from .rendering import write_page
 from .samples import Agreement, FrameSample, compare
+from .suitability import check_page
 from .warnings import judge
 
 __all__ = [
     "Agreement",
     "FrameSample",
     "calibration_page",
+    "check_page",
     "compare",
     "judge",
     "plan_page",

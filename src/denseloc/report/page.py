@@ -13,10 +13,12 @@ from .. import __version__
 from ..data import CONVENTIONS, Image, Localizations, Movie
 from ..description import Range
 from ..files import check_writable
+from ..suitability import Suitability
 from . import plots, views
 from .plates import Plate
 from .rendering import rendered, write_page
 from .samples import Agreement, FrameSample, compare_all
+from .suitability import HEADLINES, rows
 from .summary import (
     MAX_ROWS,
     QUANTILES,
@@ -57,6 +59,7 @@ def write_report(
     title: str,
     ranges: Mapping[str, Range] | None = None,
     untrained: bool = False,
+    suits: Suitability | None = None,
 ) -> None:
     """Write the report of a run as one HTML file without scripts that needs no network.
 
@@ -71,6 +74,7 @@ def write_report(
         title: heading of the page.
         ranges: what the model was trained on, (low, high) by name as in `judge`; drawn behind the histograms.
         untrained: the method was not trained, so that there are no such ranges.
+        suits: what a check of some frames before the run has found, None if there was none.
 
     Raises:
         OutputError: the file cannot be written there.
@@ -92,6 +96,7 @@ def write_report(
         "trained": bool(ranges),
         "plots": _plots(table, few, movie, sample, ranges or {}),
         "agreements": agreements,
+        "suits": None if suits is None else (HEADLINES[suits.verdict], rows(suits)),
         "panels": _panels(sample, agreements),
         "residuals": plots.residual_histogram(agreements) if agreements else None,
         "quantiles": [f"{100 * q:.0f} %" if q != 0.5 else "median" for q in QUANTILES],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -24,6 +24,10 @@ EXCESS_LIMIT = 0.1
 STRETCHED = 1.4
 """Ratio of the uncertainties along x and y from which on spots are long."""
 LEAST_ROWS = 50
+RANGE_TOPICS = {"photons": "photons", "background": "background", "density_per_um2": "density", "z_nm": "depth"}
+"""Topics of a check that stand for training ranges."""
+MISFITS = frozenset({"camera", "psf", "density", "residual", "photons", "background"})
+"""Topics of a check that explain why the model's picture differs from the frames."""
 GRID_CONTRAST = 0.1
 GRID_CHANCE = 1e-4
 """Chance that an even spread looks as uneven, below which it is worth a warning."""
@@ -35,6 +39,7 @@ def judge(
     *,
     ranges: Mapping[str, Range] | None = None,
     movie: Movie | None = None,
+    said: Collection[str] = (),
 ) -> list[str]:
     """Say in plain words what looks wrong, worst first; an empty list if nothing does.
 
@@ -43,9 +48,11 @@ def judge(
         samples: raw frames with the model's picture of them.
         ranges: what the model was trained on, (low, high) by name: ``photons``, ``z_nm``, ``background`` and ``density_per_um2``.
         movie: the movie, for the range of frames.
+        said: topics of `denseloc.suitability` of which something was said already, before the run; it is not said twice.
     """
     ranges = ranges or {}
-    found = [*_model(samples)]
+    named = frozenset(name for name, topic in RANGE_TOPICS.items() if topic in said)
+    found = [] if MISFITS.intersection(said) else [*_model(samples)]
     if len(table) == 0:
         return [
             "Nothing was localized. Check that gain and offset give sensible photons, that the region holds molecules and that the "
@@ -55,10 +62,10 @@ def judge(
     return [
         *found,
         *_missing(table),
-        *_density(table, ranges),
-        *_limits(table, ranges),
-        *_outside(table, ranges),
-        *_grid(table, pixel_size(table, movie, samples)),
+        *_density(table, {name: limits for name, limits in ranges.items() if name not in named}),
+        *_limits(table, ranges, named),
+        *_outside(table, {name: limits for name, limits in ranges.items() if name not in named}),
+        *(() if "subpixel" in said else _grid(table, pixel_size(table, movie, samples))),
         *_time(counts_per_frame(table, frame_range(table, movie)), frame_range(table, movie)[0]),
         *_sigma(table),
         *_stretched(table),
@@ -135,7 +142,7 @@ def _density(table: Localizations, ranges: Mapping[str, Range]) -> Iterator[str]
         )
 
 
-def _limits(table: Localizations, ranges: Mapping[str, Range]) -> Iterator[str]:
+def _limits(table: Localizations, ranges: Mapping[str, Range], said: Collection[str] = ()) -> Iterator[str]:
     for name, what, advice in (
         (
             "photons",
@@ -145,7 +152,7 @@ def _limits(table: Localizations, ranges: Mapping[str, Range]) -> Iterator[str]:
         ("z_nm", "the limits of z", "Molecules beyond the limits are put there: leave them out, or widen the z range."),
     ):
         values = finite(table, name)
-        if len(values) < 50:
+        if len(values) < 50 or name in said:
             continue
         low, high = ranges.get(name, (float(values.min()), float(values.max())))
         margin = EDGE * (high - low)

@@ -3,6 +3,7 @@
 from .adaptation import Adaptation, adapt
 from .assessment import evaluate
 from .calibration import Calibration, calibrate
+from .checking import Check, check
 from .compression import Compressed, compress
 from .conversion import Conversion, convert
 from .demonstration import Demo, demo
@@ -17,6 +18,7 @@ from .simulation import Simulation, simulate
 __all__ = [
     "Adaptation",
     "Calibration",
+    "Check",
     "Compressed",
     "Conversion",
     "Demo",
@@ -28,6 +30,7 @@ __all__ = [
     "Simulation",
     "adapt",
     "calibrate",
+    "check",
     "compress",
     "convert",
     "demo",

@@ -15,7 +15,7 @@ from ..errors import OutputError
 from ..experiment import Experiment
 from ..files import check_writable
 from ..report import FrameSample, judge, write_report
-from ..suitability import serves_many
+from ..suitability import Suitability, serves_many
 from ..units import PixelSize
 from .assessment import opened
 from .picture import render
@@ -81,7 +81,9 @@ def report(
     if found is not None and exposure is None and LEFT_OUT in json.dumps(rows.provenance.experiment or {}):
         note = ARRAYS_LEFT_OUT
     told = _texts(rows.provenance, "warnings")
-    warnings = [*told, *judge(rows, samples, ranges=ranges, movie=found)]
+    suits = Suitability.from_json((rows.provenance.settings or {}).get("suitability"))
+    said = suits.topics if suits is not None else frozenset()
+    warnings = [*told, *judge(rows, samples, ranges=ranges, movie=found, said=said)]
     notes = [note] if note else []
     write_report(
         out,
@@ -94,6 +96,7 @@ def report(
         title=title or _title(rows.provenance, found),
         ranges=ranges or None,
         untrained=exposure is not None and not is_trained,
+        suits=suits,
     )
     return Report(out, warnings, notes)
 

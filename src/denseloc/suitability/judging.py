@@ -1,0 +1,229 @@
+"""From numbers to sentences: what does not suit, how grave it is, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .findings import Finding
+from .findings import Level as Grade
+from .ranges import BEYOND, FAR, Trained, beyond
+from .reference import Level
+from .views import View
+
+WIDER = (0.06, 0.13)
+"""Relative change of the width that is worth a warning, and that a model does not bear."""
+LONGER = (0.06, 0.15)
+NOISE = (1.25, 1.6)
+"""Factor on the variance of the noise, up or down."""
+MISFIT = (1.35, 2.0)
+"""Factor on chi2 where molecules are, against that in drawn scenes."""
+ERRORS = 4.0
+"""Standard errors that a change must have."""
+LEFT_OVER = 0.12
+UNSURE = 1.6
+GRID = 0.15
+PATCHES = 0.15
+"""By how much better than drawn scenes from each other patches of the movie are told from drawn ones."""
+FEW = 30
+SHARE_OF_DRAWN = 0.02
+FULL_SHARE = 1e-4
+AT_END, END = 0.12, 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that is judged.
+
+    Args:
+        movie: what the model sees in the movie.
+        drawn: what it sees in the drawn scenes.
+        level: at which these were drawn.
+        trained: what the model was trained on.
+        numbers: of the movie.
+        drawn_numbers: of each drawn scene.
+        outside: what the pixels alone say of the conditions.
+        told_apart: as in `Suitability`.
+        width: factor on the PSF's width that explains the images, and how well it does (chi2 where molecules are); None where not sought.
+        camera_given: whether the user, or the document, said what the camera is.
+    """
+
+    movie: View
+    drawn: Sequence[View]
+    level: Level
+    trained: Trained
+    numbers: Mapping[str, float]
+    drawn_numbers: Sequence[Mapping[str, float]]
+    outside: Sequence[Finding] = ()
+    told_apart: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    width: tuple[float, float] | None = None
+    camera_given: bool = True
+
+    def both(self, name: str) -> tuple[float, float]:
+        """Give a number of the movie, and its mean over the drawn scenes."""
+        values = [numbers.get(name, np.nan) for numbers in self.drawn_numbers]
+        good = [value for value in values if np.isfinite(value)]
+        return float(self.numbers.get(name, np.nan)), float(np.mean(good)) if good else float("nan")
+
+    def change(self, name: str) -> tuple[float, float]:
+        """Give the difference of a change of the PSF between movie and drawn scenes, and its standard error."""
+        mine, theirs = self.both(name)
+        errors = [self.numbers.get(f"{name}_error", np.nan), *(n.get(f"{name}_error", np.nan) for n in self.drawn_numbers)]
+        n = max(len(self.drawn_numbers), 1)
+        return mine - theirs, float(np.sqrt(errors[0] ** 2 + np.nansum(np.square(errors[1:])) / n**2))
+
+
+def judge(evidence: Evidence) -> list[Finding]:
+    """Say everything that does not suit, in any order."""
+    found = [*_full(evidence), *_camera(evidence)]
+    if len(evidence.movie.counted) < FEW:
+        return [*found, *_nothing(evidence), *evidence.outside]
+    mine = [*_levels(evidence), *_depth(evidence), *_grid(evidence)]
+    if "photons" in evidence.movie.counted:
+        mine += [*_psf(evidence), *_symptoms(evidence)]
+    return [*found, *mine, *evidence.outside]
+
+
+def _grade(size: float, limits: tuple[float, float]) -> Grade | None:
+    return "fail" if size > limits[1] else "warn" if size > limits[0] else None
+
+
+def _full(evidence: Evidence) -> Iterator[Finding]:
+    share = evidence.movie.scene.full_share
+    if share > FULL_SHARE:
+        text = f"{100 * share:.2g} % of the pixels are full: bright molecules look wide and dim; record with less light or gain"
+        yield Finding("full", "warn", text)
+
+
+def _camera(evidence: Evidence) -> Iterator[Finding]:
+    mine, theirs = evidence.both("noise")
+    ratio = mine / theirs if np.isfinite(theirs) and theirs > 0 else mine
+    if not np.isfinite(ratio) or ratio <= 0:
+        return
+    grade = _grade(max(ratio, 1 / ratio), NOISE)
+    if grade:
+        whose = "given, or that of the model's document," if evidence.camera_given else "measured"
+        yield Finding(
+            "camera",
+            grade,
+            f"the noise of the movie has {ratio:.2g} times the variance that the camera {whose} would give: gain, offset or excess "
+            "noise is wrong, or the movie was smoothed; give the camera that recorded it (--camera), as 'denseloc inspect' measures it",
+        )
+
+
+def _nothing(evidence: Evidence) -> Iterator[Finding]:
+    n, frames = len(evidence.movie.counted), len(evidence.movie.photons)
+    if n == 0:
+        text = f"the model finds nothing in {frames} frames: look whether they hold molecules, and whether camera and pixel size are right"
+        yield Finding("nothing", "fail", text)
+        return
+    text = f"the model finds only {n} molecule{'s' if n > 1 else ''} in {frames} frames, too few to judge by: check a part where more happens"
+    yield Finding("nothing", "warn", text)
+
+
+def _levels(evidence: Evidence) -> Iterator[Finding]:
+    level, trained = evidence.level, evidence.trained
+    yield from beyond("density", "emitter density", level.density_per_um2, trained.density_per_um2, "per um^2")
+    if trained.background is not None:
+        yield from beyond(
+            "background", "background", float(np.median(level.background)), trained.background, "photons per pixel", 0.5
+        )
+    if "photons" not in evidence.movie.counted:
+        return
+    low, high = trained.photons
+    if level.photons > BEYOND * high:
+        grade: Grade = "fail" if level.photons > FAR * high else "warn"
+        yield Finding(
+            "photons",
+            grade,
+            f"bright molecules have about {level.photons:.3g} photons in a frame, the model was trained on {low:.3g} to {high:.3g}: their "
+            "photons and sigmas are wrong; train a model with a wider range of photons",
+        )
+    elif level.photons * BEYOND < trained.dimmest:
+        yield Finding(
+            "photons",
+            "warn",
+            f"even bright molecules have only about {level.photons:.3g} photons in a frame, the model was trained on {low:.3g} to {high:.3g}: "
+            "many are missed; train a model with dimmer molecules",
+        )
+
+
+def _psf(evidence: Evidence) -> Iterator[Finding]:
+    (wider, error), (chi2, usual) = evidence.change("wider"), evidence.both("chi2_spot")
+    longest = max((evidence.change(name) for name in ("stretched", "sheared")), key=lambda one: abs(one[0]) / max(one[1], 1e-9))
+    misfit = chi2 / usual if usual > 0 else np.nan
+    sized = _grade(abs(wider), WIDER) if abs(wider) > ERRORS * error else None
+    if sized:
+        factor, explained = evidence.width or (1 + wider, chi2)
+        if explained < 0 or chi2 < 1.25 * explained:
+            how = f"{abs(factor - 1):.0%} {'wider' if factor > 1 else 'narrower'} than the model's PSF"
+        else:
+            how = f"{'wider' if wider > 0 else 'narrower'} than the model's PSF and of another shape"
+        yield Finding("psf", sized, _psf_text(how))
+    elif abs(longest[0]) > ERRORS * longest[1] and (grade := _grade(abs(longest[0]), LONGER)):
+        yield Finding("psf", grade, _psf_text(f"{abs(longest[0]):.0%} longer in one direction than the model's PSF"))
+    elif np.isfinite(misfit) and (grade := _grade(misfit, MISFIT)):
+        yield Finding("psf", grade, _psf_text(f"of another shape than the model's PSF (chi2 {chi2:.2g}, expected {usual:.2g})"))
+
+
+def _psf_text(how: str) -> str:
+    return (
+        f"the images of molecules are {how}: positions{{z}} and sigmas are wrong; check the pixel size, calibrate the PSF with beads of this "
+        "microscope and train a model with it"
+    ).format(z="")
+
+
+def _depth(evidence: Evidence) -> Iterator[Finding]:
+    z = evidence.trained.z_nm
+    if z is None or not evidence.movie.counted.is_3d:
+        return
+    margin = END * (z[1] - z[0])
+    found = evidence.movie.counted.z_nm
+    share = float(np.mean((found <= z[0] + margin) | (found >= z[1] - margin)))
+    if share > AT_END:
+        yield Finding(
+            "depth",
+            "warn",
+            f"{share:.0%} of the molecules lie at the ends of the depths that the model knows ({z[0]:.0f} to {z[1]:.0f} nm): they are deeper than "
+            "that, or the PSF is another one; train a model with a wider z_nm, or leave them out",
+        )
+
+
+def _symptoms(evidence: Evidence) -> Iterator[Finding]:
+    mine, usual = evidence.both("correlation")
+    if mine - usual > LEFT_OVER:
+        yield Finding(
+            "residual",
+            "warn",
+            f"neighbouring pixels of the residual are correlated by {mine:.2f}, in drawn scenes by {usual:.2f}: the PSF is slightly another one, or "
+            "light that the document does not know; look at the residual maps",
+        )
+    for axis in "xy":
+        mine, usual = evidence.both(f"sigma_{axis}_nm")
+        if mine > UNSURE * usual:
+            yield Finding(
+                "sigma",
+                "warn",
+                f"the model is less sure than on drawn scenes: sigma in {axis} is {mine:.3g} nm, {usual:.3g} nm there; something is not as "
+                "the document says",
+            )
+    for kind, (mine, usual) in evidence.told_apart.items():
+        if np.isfinite(mine) and mine - max(usual if np.isfinite(usual) else 0.5, 0.5) > PATCHES:
+            yield Finding(
+                "patches",
+                "warn",
+                f"patches {kind} are told from drawn ones too well (score {mine:.2f}, {usual:.2f} among drawn ones, 0.5 is guessing): look at the "
+                "frames beside each other for what the document does not know",
+            )
+
+
+def _grid(evidence: Evidence) -> Iterator[Finding]:
+    uneven = [axis for axis in "xy" if evidence.both(f"subpixel_{axis}")[0] - evidence.both(f"subpixel_{axis}")[1] > GRID]
+    if uneven:
+        yield Finding(
+            "subpixel",
+            "warn",
+            f"positions gather inside of the camera pixel, in {' and '.join(uneven)}, unlike in drawn scenes: estimates are drawn to a grid",
+        )

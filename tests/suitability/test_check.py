@@ -1,0 +1,176 @@
+"""A movie of the model's own document passes; with one thing wrong it does not, and the sentence says what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from denseloc.camera import Camera
+from denseloc.data import Movie
+from denseloc.data.movie import movie_from_array
+from denseloc.errors import MovieError
+from denseloc.examination import glance
+from denseloc.experiment import Experiment
+from denseloc.model_file import Model, find_model
+from denseloc.preparation import parse_camera, prepare
+from denseloc.verbs import Check, check
+
+FRAMES, SIDE_PX = 80, 56
+Change = Callable[[dict[str, Any]], None]
+
+
+def movie_of(values: dict[str, Any], seed: int = 3) -> Movie:
+    document = Experiment.from_json(values)
+    generator = torch.Generator().manual_seed(seed)
+    specimen, microscope = document.build_specimen((SIDE_PX, SIDE_PX)), document.build_microscope((SIDE_PX, SIDE_PX))
+    with torch.no_grad():
+        emitters, background = specimen.draw(FRAMES, generator), specimen.draw_background(1, generator)
+        counts = microscope.sample(emitters, background.expand(FRAMES, -1, -1, -1), generator)
+    return movie_from_array(counts.round().clamp(0, 65535).numpy().astype(np.uint16), "movie")
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    torch.set_num_threads(1)
+    return find_model("astigmatic-demo")
+
+
+@pytest.fixture
+def document(model: Model) -> dict[str, Any]:
+    """Conditions in the middle of what the shipped model was trained on."""
+    values = model.experiment.to_json()
+    values["specimen"] |= {"density_per_um2": 0.35, "structure": {"kind": "uniform"}}
+    values["specimen"]["photons"]["photons"] = 5000.0
+    values["specimen"]["background"]["photons"] = 25.0
+    return values
+
+
+def checked(model: Model, movie: Movie, camera: Camera | None = None) -> Check:
+    return check(model, movie, camera=camera, device="cpu")
+
+
+def test_a_movie_of_the_document_passes(model, document):
+    started = time.process_time()
+    found = checked(model, movie_of(document))
+    assert time.process_time() - started < 12.0
+    assert found.verdict == "pass", [finding.text for finding in found.suitability.findings]
+    assert found.suitability.told_apart["around molecules"][0] < 0.62
+    level = {one.name: one for one in found.suitability.compared}
+    assert level["background"].movie == pytest.approx(25.0, rel=0.1)
+    assert level["emitters, missed ones counted"].movie == pytest.approx(0.35, rel=0.35)
+    assert level["variance of the noise over that of the camera"].movie == pytest.approx(1.0, abs=0.1)
+
+
+def wider(values: dict[str, Any]) -> None:
+    values["psf"]["width_nm"] *= 1.2
+
+
+def narrower(values: dict[str, Any]) -> None:
+    values["pixel_size_nm"] = [130.0, 130.0]  # the file does not say it
+
+
+def gain(values: dict[str, Any]) -> None:
+    values["camera"]["electrons_per_count"] /= 2
+
+
+def photons(values: dict[str, Any]) -> None:
+    values["specimen"]["photons"]["photons"] *= 3
+
+
+def background(values: dict[str, Any]) -> None:
+    values["specimen"]["background"]["photons"] = 5 * 60.0
+
+
+def density(values: dict[str, Any]) -> None:
+    values["specimen"]["density_per_um2"] *= 15
+
+
+@pytest.mark.parametrize(
+    ("change", "topic", "words"),
+    [
+        (wider, "psf", "wider than the model's PSF"),
+        (narrower, "psf", "narrower than the model's PSF"),
+        (gain, "camera", "times the variance that the camera"),
+        (photons, "photons", "the model was trained on"),
+        (background, "background", "background is about"),
+        (density, "density", "emitter density is about"),
+    ],
+)
+def test_one_thing_wrong_is_named(model, document, change, topic, words):
+    change(document)
+    found = checked(model, movie_of(document))
+    assert found.verdict in ("warn", "fail")
+    first = found.suitability.findings[0]
+    assert (first.topic, words in first.text) == (topic, True), first.text
+
+
+def test_a_wrong_width_is_measured(model, document):
+    wider(document)
+    text = checked(model, movie_of(document)).suitability.findings[0].text
+    percent = (
+        float(text.split(" % wider")[0].rsplit(" ", 1)[-1])
+        if " % wider" in text
+        else float(text.split("% wider")[0].rsplit(" ", 1)[-1])
+    )
+    assert percent == pytest.approx(20.0, abs=7.0)
+
+
+def test_a_wrong_camera_is_noticed_by_a_model_that_measures_it_otherwise(document):
+    general = find_model("general-2d")
+    values = general.experiment.to_json()
+    values["camera"] = {"kind": "scmos", "offset_counts": 100.0, "electrons_per_count": 0.45, "read_noise_electrons": 1.6}
+    values["psf"]["width_nm"] = 130.0
+    values["specimen"] |= {"density_per_um2": 0.5, "photons": {"kind": "constant", "photons": 2000.0}}
+    values["specimen"]["background"]["photons"] = 20.0
+    movie = movie_of(values)
+    right, wrong = (f"offset=100,electrons_per_count={number},read_noise=1.6" for number in (0.45, 0.9))
+    given = check(general, movie, pixel_size_nm=100, camera=parse_camera(right), device="cpu")
+    assert given.verdict == "pass", given.suitability.findings
+    assert "camera" in check(general, movie, pixel_size_nm=100, camera=parse_camera(wrong), device="cpu").suitability.topics
+
+
+def test_equal_movies_give_equal_answers(model, document):
+    movie = movie_of(document)
+    ready = prepare(movie, model, None, None)
+    first, second = glance(movie, ready), glance(movie, ready)
+    assert first is not None
+    assert second is not None
+    assert first.quick
+    assert first.to_json() == second.to_json()
+
+
+def test_a_glance_is_quick_and_sees_a_wrong_gain(model, document):
+    gain(document)
+    movie = movie_of(document)
+    ready = prepare(movie, model, None, None)
+    started = time.process_time()
+    seen = glance(movie, ready)
+    assert time.process_time() - started < 2.0
+    assert seen is not None
+    assert "camera" in seen.topics
+
+
+def test_nothing_there(model):
+    empty = movie_from_array(np.random.default_rng(0).normal(100, 5, (40, 40, 40)).astype(np.float32), "empty")
+    found = checked(model, empty)
+    assert found.verdict == "fail"
+    assert any(finding.topic in ("nothing", "camera") for finding in found.suitability.findings)
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        (np.full((40, 40, 40), 100, np.uint16), "all pixels hold 100 counts"),
+        (np.full((3, 40, 40), 100, np.uint16) + np.arange(40, dtype=np.uint16), "has 3 frames; expected at least 6"),
+        (np.where(np.random.default_rng(0).random((40, 40, 40)) < 0.8, 65535, 60000).astype(np.uint16), "% of the pixels are full"),
+    ],
+)
+def test_movies_that_cannot_be_judged(model, counts, words):
+    with pytest.raises(MovieError, match=words) as caught:
+        checked(model, movie_from_array(counts, "movie"))
+    assert "\n" not in str(caught.value)
