@@ -18,7 +18,7 @@ from claims import ROOT, Setting
 
 from denseloc.machine import keep_memory
 
-EXPERIMENTS = ("stable", "rescaling", "context", "deep_storm", "deep_storm_3d", "luenn", "voxel_wise")
+EXPERIMENTS = ("stable", "rescaling", "context", "mismatch", "adaptation", "deep_storm", "deep_storm_3d", "luenn", "voxel_wise")
 
 
 def main() -> None:

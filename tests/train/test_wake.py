@@ -96,7 +96,9 @@ def test_the_bound_is_the_evidence_that_an_integral_gives(zoned: bool, generator
     log_photons = torch.linspace(-0.5, 0.5, 25) + math.log(0.5)
     x, y, b = torch.meshgrid(at, at, log_photons, indexing="ij")
     mean = oracle.posterior.mean.permute(0, 2, 3, 1).reshape(-1, 4)[head]
-    value = torch.stack((x.flatten() + mean[0] + head % SIDE, y.flatten() + mean[1] + head // SIDE % SIDE, 0 * x.flatten(), b.flatten()), 1)
+    value = torch.stack(
+        (x.flatten() + mean[0] + head % SIDE, y.flatten() + mean[1] + head // SIDE % SIDE, 0 * x.flatten(), b.flatten()), 1
+    )
     k = len(value)
     sets = Draws(k, 1, torch.arange(k), torch.full((k,), head), value)
     none = Draws(1, 1, torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))
@@ -126,7 +128,9 @@ def test_zones_cover_the_middle_and_colours_stand_apart() -> None:
 
 def crowd(n: int, generator: torch.Generator, each: int = 3) -> Emitters:
     u = torch.rand(3, n * each, generator=generator)
-    return Emitters.of(torch.arange(n).repeat_interleave(each), 300 + 1400 * u[0], 300 + 1400 * u[1], 1000 * torch.exp(0.5 * (u[2] - 0.5)))
+    return Emitters.of(
+        torch.arange(n).repeat_interleave(each), 300 + 1400 * u[0], 300 + 1400 * u[1], 1000 * torch.exp(0.5 * (u[2] - 0.5))
+    )
 
 
 def test_zones_do_not_make_the_bound_worse_in_a_crowd(generator: torch.Generator) -> None:

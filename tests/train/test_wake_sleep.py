@@ -31,7 +31,9 @@ def loop(document: dict[str, Any], checkpoint: Path | None = None, **settings: A
     schedule = WakeSleepSettings(**{**usual, **settings})
     noise = Noise(1.0, float(batch.conditions[0, 2]))
     held_out = windows.select(slice(8, 12))
-    return WakeSleep(localizer, theta, simulator, windows.select(slice(0, 8)), held_out, noise, schedule, checkpoint=checkpoint, mark="m")
+    return WakeSleep(
+        localizer, theta, simulator, windows.select(slice(0, 8)), held_out, noise, schedule, checkpoint=checkpoint, mark="m"
+    )
 
 
 def state(one: WakeSleep) -> list[Tensor]:
@@ -111,9 +113,9 @@ def test_steps_that_are_no_numbers_are_left_out_and_end_it(tiny_document: dict[s
     one._step(one.theta.log_noise * math.nan, one.optimizers)
     assert same(state(one), before)
     assert one.messages[0].startswith("step 0: the loss became nan")
+    one.rollbacks = 20
     with pytest.raises(TrainingError, match="no finite number"):
-        for _ in range(30):
-            one._step(one.theta.log_noise * math.nan, one.optimizers)
+        one._step(one.theta.log_noise * math.nan, one.optimizers)
 
 
 def test_gain_is_certain_only_beyond_its_error() -> None:
