@@ -18,7 +18,20 @@ from claims import ROOT, Setting
 
 from denseloc.machine import keep_memory
 
-EXPERIMENTS = ("stable", "rescaling", "context", "deep_storm", "deep_storm_3d", "luenn", "voxel_wise", "suitability")
+EXPERIMENTS = (
+    "stable",
+    "rescaling",
+    "context",
+    "deep_storm",
+    "deep_storm_3d",
+    "luenn",
+    "voxel_wise",
+    "mismatch",
+    "adaptation",
+    "fisher_mask",
+    "learned_mask",
+    "suitability",
+)
 
 
 def main() -> None:

@@ -113,13 +113,9 @@ def test_steps_that_are_no_numbers_are_left_out_and_end_it(tiny_document: dict[s
     one._step(one.theta.log_noise * math.nan, one.optimizers)
     assert same(state(one), before)
     assert one.messages[0].startswith("step 0: the loss became nan")
-
-    def again_and_again():
-        for _ in range(30):
-            one._step(one.theta.log_noise * math.nan, one.optimizers)
-
+    one.rollbacks = 20
     with pytest.raises(TrainingError, match="no finite number"):
-        again_and_again()
+        one._step(one.theta.log_noise * math.nan, one.optimizers)
 
 
 def test_gain_is_certain_only_beyond_its_error() -> None:

@@ -37,6 +37,7 @@ from .adaptation_parts import (
     INNER,
     Quality,
     beginning_of,
+    check_light,
     check_movie,
     document_for,
     gather,
@@ -156,8 +157,9 @@ def adapt(
     opened = (opened if planes is None else opened.with_planes(planes)).crop(frames, roi_px)
     keep_memory()
     chosen = choose_device(device)
+    check_movie(opened)
     ready = prepare(opened, given, pixel_size_nm, camera)
-    check_movie(opened, ready)
+    check_light(opened, ready)
     prepared(ready)
     with alone(target):
         usual = WakeSleepSettings(learn_psf=learn_psf, seed=given.experiment.training.seed)

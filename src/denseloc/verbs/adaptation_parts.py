@@ -28,7 +28,7 @@ from ..train.wake import Noise, Windows
 from .inspection_document import camera_section
 
 LEAST_FRAMES = 40
-LEAST_MOLECULES = 200
+LEAST_MOLECULES = 100
 SIDE_PX, LEAST_SIDE_PX = 32, 16
 INNER = 3  # frames of a window that are looked at
 MOST_BLOCKS, MOST_WINDOWS, MOST_HELD_OUT = 400, 2500, 60
@@ -39,11 +39,11 @@ MOST_PULL = 6.0  # residuals count for no more than so many standard deviations
 SHOWN = 3
 
 
-def check_movie(movie: Movie, ready: Preparation) -> None:
-    """Refuse movies from which nothing can be learned.
+def check_movie(movie: Movie) -> None:
+    """Refuse, before anything is measured, movies from which nothing can be learned.
 
     Raises:
-        MovieError: too short, saturated, or without molecules.
+        MovieError: too short, too small, saturated.
     """
     if movie.n_frames < LEAST_FRAMES:
         raise MovieError(
@@ -55,15 +55,17 @@ def check_movie(movie: Movie, ready: Preparation) -> None:
             f"frames of {rows} x {columns} px; expected at least {LEAST_SIDE_PX} x {LEAST_SIDE_PX} to adapt a model to"
         )
     counts = movie.sample(20)
-    limit = ready.measured.saturation_counts
     if np.issubdtype(counts.dtype, np.integer):
-        limit = min(limit, float(np.iinfo(counts.dtype).max))
-    full = float(np.mean(counts >= limit))
-    if full > MOST_FULL:
-        raise MovieError(
-            f"{full:.1%} of the pixels of {movie.name} are full (at {limit:.0f} counts); a model cannot learn from light that was cut off: "
-            "record with less light or gain, or choose a region without such pixels (--roi)"
-        )
+        _refuse_full(movie, counts, float(np.iinfo(counts.dtype).max))
+
+
+def check_light(movie: Movie, ready: Preparation) -> None:
+    """Refuse movies whose pixels are full, or which hold hardly a molecule.
+
+    Raises:
+        MovieError: saturated, or without molecules.
+    """
+    _refuse_full(movie, movie.sample(20), ready.measured.saturation_counts)
     rows, columns = movie.shape_px
     y_nm, x_nm = ready.pixel_size_nm
     seen = ready.measured.density_per_um2.value * rows * y_nm * columns * x_nm * 1e-6 * movie.n_frames
@@ -71,6 +73,15 @@ def check_movie(movie: Movie, ready: Preparation) -> None:
         raise MovieError(
             f"about {seen:.0f} emitters are seen in the {movie.n_frames} frames of {movie.name}, expected {LEAST_MOLECULES} or more; take a movie "
             "with more light, or more frames"
+        )
+
+
+def _refuse_full(movie: Movie, counts: np.ndarray, limit: float) -> None:
+    full = float(np.mean(counts >= limit))
+    if full > MOST_FULL:
+        raise MovieError(
+            f"{full:.1%} of the pixels of {movie.name} are full (at {limit:.0f} counts); a model cannot learn from light that was cut off: "
+            "record with less light or gain, or choose a region without such pixels (--roi)"
         )
 
 
