@@ -23,7 +23,7 @@ import general_2d
 import sparse
 
 DOCUMENT = Path(__file__).with_name("deep_storm.toml")
-MINUTES = 12.0
+MINUTES = 8.0
 MOVIE = "Deep-STORM/testStack_SimulatedMicrotubules.tif"
 PUBLISHED = "Deep-STORM, published"
 

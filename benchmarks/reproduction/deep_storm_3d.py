@@ -13,7 +13,7 @@ from claims import Claim, Setting, figure_file, record, trained
 from denseloc.formats import open_movie
 from denseloc.localize import Localizer
 
-MINUTES = 30.0
+MINUTES = 12.0
 DENSITIES = (0.0126, 0.063, 0.126, 0.252, 0.441, 0.63, 0.9)
 FRAMES, SEED = 8, 41
 DIM = 6000.0  # photons below which an emitter is neither asked for nor held against anybody, as in the authors' labels

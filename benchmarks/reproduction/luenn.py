@@ -14,7 +14,7 @@ from denseloc.evaluate.matching import match
 from denseloc.experiment import Experiment
 
 DOCUMENT = Path(__file__).with_name("luenn.toml")
-MINUTES = 4.0
+MINUTES = 2.5
 SIGNALS = {"1k": (1000.0, 50.0), "5k": (5000.0, 250.0), "20k": (20000.0, 1000.0)}
 NETWORKS: dict[str, dict[str, Any]] = {
     "luenn": {"kind": "luenn", "preset": "tiny"},
