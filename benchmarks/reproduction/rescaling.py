@@ -75,7 +75,8 @@ def grid_claim(results: dict[str, Any]) -> Claim:
     return Claim(
         "DECODE",
         "rescaling offsets by their empirical distribution removes the pixel-grid artefact at no cost in error",
-        f"the shipped {SHIPPED}, and a tiny network of {MINUTES:g} core-minutes in the form of the 2019 paper on dim molecules; molecules anywhere, {FRAMES} frames a density; chi2 per degree of freedom along x / y, 1 for even positions",
+        f"the shipped {SHIPPED}, and a tiny network of {MINUTES:g} core-minutes in the form of the 2019 paper on dim molecules; molecules "
+        f"anywhere, {FRAMES} frames a density; chi2 per degree of freedom along x / y, 1 for even positions",
         "; ".join(parts),
         "yes" if all(good) else "in part" if any(good) else "no",
         "even and within 1 % of the error counts as held; joining pixels by predicted position leaves little to mend",
