@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -110,14 +111,11 @@ def test_one_thing_wrong_is_named(model, document, change, topic, words):
 
 
 def test_a_wrong_width_is_measured(model, document):
-    wider(document)
+    narrower(document)
     text = checked(model, movie_of(document)).suitability.findings[0].text
-    percent = (
-        float(text.split(" % wider")[0].rsplit(" ", 1)[-1])
-        if " % wider" in text
-        else float(text.split("% wider")[0].rsplit(" ", 1)[-1])
-    )
-    assert percent == pytest.approx(20.0, abs=7.0)
+    percent = re.search(r"about (\d+)% narrower", text)
+    assert percent is not None, text
+    assert float(percent[1]) == pytest.approx(100 * (1 - 1 / 1.3), abs=5.0)
 
 
 def test_a_wrong_camera_is_noticed_by_a_model_that_measures_it_otherwise(document):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ import torch
 from ..calibrate.conditions import Conditions
 from ..data import Movie
 from .findings import Compared, Finding, Suitability, sorted_out
-from .judging import ERRORS, WIDER, Evidence, judge
+from .judging import Evidence, Width, is_suspect, judge
 from .numbers import numbers
 from .psf_shape import shape_changes
 from .ranges import trained
@@ -23,6 +24,7 @@ from .views import View, look
 SEED = 0
 TRIAL = 1.15  # width over that of the document at which the answer of the fit to a wider PSF is measured
 WIDEST = (0.4, 2.5)
+LEAST_ANSWER = 0.15  # part of a change of the width that the fit shows at least
 SHOWN = (
     ("density_per_um2", "emitters found", "per µm²"),
     ("photons", "photons of a localization", ""),
@@ -87,7 +89,7 @@ def check(
     progress("looking at the movie")
     view = look(movie_scene(movie, setup, size, measured.saturation_counts), setup)
     progress("drawing scenes from the model's document")
-    level = matched(view, setup, generator, max(1, size.windows // 3)) if len(view.counted) else first_level(view)
+    level = matched(view, setup, generator, max(3, size.windows // 3)) if len(view.counted) else first_level(view)
     scenes = (
         [look(drawn(view, view.scene, level, setup, generator), setup) for _ in range(size.references)] if len(view.counted) else []
     )
@@ -98,8 +100,7 @@ def check(
     if not quick and "photons" in view.table:
         progress("telling patches apart")
         evidence = replace(evidence, told_apart=_told_apart(view, scenes))
-    wider, error = evidence.change("wider")
-    if abs(wider) > max(WIDER[0], ERRORS * error):
+    if is_suspect(evidence):
         evidence = replace(evidence, width=_width(view, level, setup, evidence, generator, thorough=not quick))
     findings = sorted_out(judge(evidence))
     return Checked(Suitability(findings, _compared(evidence), evidence.told_apart, _notes(view), quick), evidence)
@@ -119,14 +120,8 @@ def _told_apart(view: View, scenes: list[View]) -> dict[str, tuple[float, float]
     return found
 
 
-def _width(
-    view: View, level: Level, setup: Setup, evidence: Evidence, generator: torch.Generator, *, thorough: bool
-) -> tuple[float, float]:
-    """Find by how much a wider or narrower PSF explains the images, from scenes drawn with one.
-
-    Returns:
-        factor on the width, and chi2 where molecules are in scenes drawn with it (-1 where that was not looked at).
-    """
+def _width(view: View, level: Level, setup: Setup, evidence: Evidence, generator: torch.Generator, *, thorough: bool) -> Width:
+    """Find by how much a wider or narrower PSF explains the images, from scenes drawn with one."""
     mine, usual = evidence.both("wider")
     trial = TRIAL if mine > usual else 1 / TRIAL
 
@@ -136,11 +131,10 @@ def _width(
         seen = look(scene, setup)
         return seen, float(shape_changes(seen, setup).middle()[0, 0])
 
-    slope = (answer(trial)[1] - usual) / np.log(trial)
-    factor = float(np.clip(np.exp((mine - usual) / slope), *WIDEST)) if slope > 0.1 else 1 + mine - usual
-    if not thorough:
-        return factor, -1.0
-    return factor, numbers(answer(factor)[0], setup)[0]["chi2_spot"]
+    slope = max((answer(trial)[1] - usual) / math.log(trial), LEAST_ANSWER)
+    factor = float(np.clip(math.exp((mine - usual) / slope), *WIDEST))
+    error = factor * evidence.change("wider")[1] / slope
+    return Width(factor, error, numbers(answer(factor)[0], setup)[0]["chi2_spot"] if thorough else math.nan)
 
 
 def _compared(evidence: Evidence) -> tuple[Compared, ...]:

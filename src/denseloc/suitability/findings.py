@@ -32,7 +32,8 @@ SYMPTOMS = ("residual", "sigma", "subpixel", "patches")
 """Topics that only say that something is wrong; they are left out where a cause is found."""
 FOLLOWS = {
     "camera": ("photons", "background", "density", "psf"),
-    "density": ("psf", "photons"),
+    "density": ("psf", "photons", "depth"),
+    "psf": ("depth",),
     "nothing": ("density", "psf", "photons"),
 }
 """Topics that a wrong camera or a crowd brings along; they are left out behind that."""

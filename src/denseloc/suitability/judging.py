@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,24 +14,50 @@ from .ranges import BEYOND, FAR, Trained, beyond
 from .reference import Level
 from .views import View
 
-WIDER = (0.06, 0.13)
+WIDER = (0.07, 0.13)
 """Relative change of the width that is worth a warning, and that a model does not bear."""
+SUSPECT = 0.025
+"""Answer of the fit to the shape of the images from which on the change of the width is sought; the localizer hides a part of it."""
 LONGER = (0.06, 0.15)
 NOISE = (1.25, 1.6)
 """Factor on the variance of the noise, up or down."""
 MISFIT = (1.35, 2.0)
 """Factor on chi2 where molecules are, against that in drawn scenes."""
-ERRORS = 4.0
+ERRORS = 3.0
 """Standard errors that a change must have."""
+OTHER_SHAPE = 1.25
+"""Factor on chi2 of clear molecules that no width explains."""
+SURE = 0.05
+"""Error of the width from which on its interval is told."""
 LEFT_OVER = 0.12
-UNSURE = 1.6
+UNSURE = 1.25
 GRID = 0.15
 PATCHES = 0.15
 """By how much better than drawn scenes from each other patches of the movie are told from drawn ones."""
 FEW = 30
-SHARE_OF_DRAWN = 0.02
 FULL_SHARE = 1e-4
+SEEN_AGAIN = 3.0  # frames in which a molecule is counted
 AT_END, END = 0.12, 0.02
+
+
+@dataclass(frozen=True)
+class Width:
+    """The width that explains the images, found by drawing scenes with other widths.
+
+    Args:
+        factor: on the width of the model's PSF.
+        error: standard error of the factor.
+        chi2: of clear molecules in scenes drawn with it; NaN where that was not looked at.
+    """
+
+    factor: float
+    error: float
+    chi2: float
+
+    def __str__(self) -> str:
+        low, high = sorted((abs(self.factor - self.error - 1), abs(self.factor + self.error - 1)))
+        much = f"{low:.0%} to {high:.0%}" if self.error > SURE else f"about {abs(self.factor - 1):.0%}"
+        return f"{much} {'wider' if self.factor > 1 else 'narrower'}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +73,7 @@ class Evidence:
         drawn_numbers: of each drawn scene.
         outside: what the pixels alone say of the conditions.
         told_apart: as in `Suitability`.
-        width: factor on the PSF's width that explains the images, and how well it does (chi2 where molecules are); None where not sought.
+        width: that explains the images; None where it was not sought.
         camera_given: whether the user, or the document, said what the camera is.
     """
 
@@ -58,7 +85,7 @@ class Evidence:
     drawn_numbers: Sequence[Mapping[str, float]]
     outside: Sequence[Finding] = ()
     told_apart: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    width: tuple[float, float] | None = None
+    width: Width | None = None
     camera_given: bool = True
 
     def both(self, name: str) -> tuple[float, float]:
@@ -125,7 +152,8 @@ def _nothing(evidence: Evidence) -> Iterator[Finding]:
 
 def _levels(evidence: Evidence) -> Iterator[Finding]:
     level, trained = evidence.level, evidence.trained
-    yield from beyond("density", "emitter density", level.density_per_um2, trained.density_per_um2, "per um^2")
+    sure = 1 / (1 + math.sqrt(SEEN_AGAIN / len(evidence.movie.counted)))  # a few molecules tell a level roughly
+    yield from beyond("density", "emitter density", sure * level.density_per_um2, trained.density_per_um2, "per um^2")
     if trained.background is not None:
         yield from beyond(
             "background", "background", float(np.median(level.background)), trained.background, "photons per pixel", 0.5
@@ -133,8 +161,8 @@ def _levels(evidence: Evidence) -> Iterator[Finding]:
     if "photons" not in evidence.movie.counted:
         return
     low, high = trained.photons
-    if level.photons > BEYOND * high:
-        grade: Grade = "fail" if level.photons > FAR * high else "warn"
+    if sure * level.photons > BEYOND * high:
+        grade: Grade = "fail" if sure * level.photons > FAR * high else "warn"
         yield Finding(
             "photons",
             grade,
@@ -150,29 +178,50 @@ def _levels(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+def is_suspect(evidence: Evidence) -> bool:
+    """Whether images look wider or narrower than those of drawn scenes."""
+    wider, error = evidence.change("wider")
+    return abs(wider) > max(SUSPECT, ERRORS * error)
+
+
 def _psf(evidence: Evidence) -> Iterator[Finding]:
-    (wider, error), (chi2, usual) = evidence.change("wider"), evidence.both("chi2_spot")
+    (wider, _), (chi2, usual) = evidence.change("wider"), evidence.both("chi2_spot")
     longest = max((evidence.change(name) for name in ("stretched", "sheared")), key=lambda one: abs(one[0]) / max(one[1], 1e-9))
     misfit = chi2 / usual if usual > 0 else np.nan
-    sized = _grade(abs(wider), WIDER) if abs(wider) > ERRORS * error else None
-    if sized:
-        factor, explained = evidence.width or (1 + wider, chi2)
-        if explained < 0 or chi2 < 1.25 * explained:
-            how = f"{abs(factor - 1):.0%} {'wider' if factor > 1 else 'narrower'} than the model's PSF"
-        else:
-            how = f"{'wider' if wider > 0 else 'narrower'} than the model's PSF and of another shape"
+    width = evidence.width
+    sized = None if width is None else _grade(abs(math.log(width.factor)), WIDER)
+    if sized and width is not None:
+        other = chi2 > OTHER_SHAPE * width.chi2
+        how = (
+            f"{'wider' if wider > 0 else 'narrower'} than the model's PSF and of another shape"
+            if other
+            else f"{width} than the model's PSF"
+        )
         yield Finding("psf", sized, _psf_text(how))
     elif abs(longest[0]) > ERRORS * longest[1] and (grade := _grade(abs(longest[0]), LONGER)):
         yield Finding("psf", grade, _psf_text(f"{abs(longest[0]):.0%} longer in one direction than the model's PSF"))
     elif np.isfinite(misfit) and (grade := _grade(misfit, MISFIT)):
         yield Finding("psf", grade, _psf_text(f"of another shape than the model's PSF (chi2 {chi2:.2g}, expected {usual:.2g})"))
+    elif how := _unlike(evidence):
+        yield Finding("psf", "warn", _psf_text(how))
+
+
+def _unlike(evidence: Evidence) -> str:
+    """Say that the residual has a shape and the model is unsure, which together speak of another PSF; nothing where they do not."""
+    mine, usual = evidence.both("correlation")
+    sigma = max(mine / usual for mine, usual in (evidence.both(f"sigma_{axis}_nm") for axis in "xy"))
+    if not (mine - usual > LEFT_OVER and sigma > UNSURE):
+        return ""
+    wider, error = evidence.change("wider")
+    how = "probably wider, " if wider > 2 * error else "probably narrower, " if -wider > 2 * error else ""
+    return f"unlike the model's PSF ({how}sigmas are {sigma:.2g} times as large as they should be)"
 
 
 def _psf_text(how: str) -> str:
     return (
-        f"the images of molecules are {how}: positions{{z}} and sigmas are wrong; check the pixel size, calibrate the PSF with beads of this "
+        f"the images of molecules are {how}: positions and sigmas are wrong; check the pixel size, calibrate the PSF with beads of this "
         "microscope and train a model with it"
-    ).format(z="")
+    )
 
 
 def _depth(evidence: Evidence) -> Iterator[Finding]:
@@ -220,7 +269,8 @@ def _symptoms(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _grid(evidence: Evidence) -> Iterator[Finding]:
-    uneven = [axis for axis in "xy" if evidence.both(f"subpixel_{axis}")[0] - evidence.both(f"subpixel_{axis}")[1] > GRID]
+    least = max(GRID, 4 / math.sqrt(len(evidence.movie.counted)))
+    uneven = [axis for axis in "xy" if evidence.both(f"subpixel_{axis}")[0] - evidence.both(f"subpixel_{axis}")[1] > least]
     if uneven:
         yield Finding(
             "subpixel",
