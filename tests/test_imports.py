@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("fit", "evaluate", "correct", "render", "formats", "selection"),
     ("localize", "calibrate"),
     ("train", "survey"),
-    ("experiment",),
+    ("experiment", "optics_document"),
     ("model_file", "report", "journal", "preparation", "blocks", "pipeline", "training", "verbs"),
     ("cli", "viewer", "napari", "__main__"),
 )
@@ -31,6 +31,7 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "documents": ("errors",),
     "units": ("errors",),
     "machine": ("errors",),
+    "optics_document": ("experiment",),
     "preparation": ("model_file",),
     "blocks": ("preparation",),
     "pipeline": ("model_file", "preparation", "journal", "blocks"),

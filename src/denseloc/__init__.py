@@ -31,6 +31,7 @@ _VERBS: dict[str, str] = {
     "plan": ".verbs",
     "recalibrate": ".verbs",
     "refine": ".verbs",
+    "design": ".verbs",
     "demo": ".verbs",
     "Experiment": ".experiment",
     "Emitters": ".data",
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
     from .verbs import calibrate as calibrate
     from .verbs import convert as convert
     from .verbs import demo as demo
+    from .verbs import design as design
     from .verbs import evaluate as evaluate
     from .verbs import inspect as inspect
     from .verbs import plan as plan

@@ -43,7 +43,9 @@ class OpticsDocument(Experiment):
                 f"{-low:g} or more"
             )
         if self.design.objective == "network" and not self.localizer.needs_training:
-            raise ValueError(f"a localizer of kind '{self.localizer.kind}' does not learn; design.objective 'network' needs one that does")
+            raise ValueError(
+                f"a localizer of kind '{self.localizer.kind}' does not learn; design.objective 'network' needs one that does"
+            )
         return self
 
     def with_mask(self, mask: MaskSettings) -> Experiment:

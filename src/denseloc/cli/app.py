@@ -15,7 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import DenselocError
-from . import analysis, calibration, conversion, design, house, inspection, planning, refinement
+from . import analysis, calibration, conversion, design, house, inspection, optics_design, planning, refinement
 from .signals import Abandoned, clearing_up
 from .words import complain, note
 
@@ -40,6 +40,7 @@ COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (design.simulate, design.SIMULATE_EXAMPLES),
     (design.train, design.TRAIN_EXAMPLES),
     (design.recalibrate, design.RECALIBRATE_EXAMPLES),
+    (optics_design.design, optics_design.DESIGN_EXAMPLES),
     (calibration.calibrate, calibration.CALIBRATE_EXAMPLES),
     (inspection.inspect, inspection.INSPECT_EXAMPLES),
     (planning.plan, planning.PLAN_EXAMPLES),
@@ -116,6 +117,7 @@ LESS_MEMORY = {
     "evaluate": "take fewer rows with --min-probability, --max-sigma-nm or --min-photons",
     "simulate": "take a smaller --size or fewer --frames, or a lower density in the document",
     "train": "take a smaller batch_size or patch_px under [training], or a smaller preset under [localizer]",
+    "design": "take a smaller roi_px or pupil_px under [psf], or a smaller batch_size or patch_px under [training]",
     "recalibrate": "take a smaller patch_px under [training] of the document and train again",
     "calibrate": "take a smaller --roi-px",
     "plan": "take fewer --scenes or a lower --density",

@@ -44,4 +44,6 @@ def write_grey_levels(path: Path, phase: np.ndarray, levels: int) -> None:
 
     grey = np.round(phase * levels / (2 * math.pi)).astype(np.int64) % levels
     with replacing(path) as temporary:
-        tifffile.imwrite(temporary, grey.astype(np.uint8 if levels <= 256 else np.uint16), description=f"{levels} grey levels a turn")
+        tifffile.imwrite(
+            temporary, grey.astype(np.uint8 if levels <= 256 else np.uint16), description=f"{levels} grey levels a turn"
+        )

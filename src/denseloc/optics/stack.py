@@ -50,6 +50,7 @@ class StackPSF(PSF):
     depths_nm: Tensor
     to_rows: Tensor
     to_columns: Tensor
+    coefficients: Tensor
 
     def __init__(self, optics: PupilPSF, mask: DesignedMask, z_nm: tuple[float, float], z_step_nm: float = 100.0) -> None:
         super().__init__(optics.settings.model_copy(update={"residual_maps": None}), optics.pixel_size_nm)
@@ -73,7 +74,7 @@ class StackPSF(PSF):
             self.register_buffer(f"to_{name}", matrix.contiguous(), persistent=False)
         self.register_buffer("along_z", deep.float(), persistent=False)
         self.register_buffer("depths_nm", torch.linspace(low, high, planes), persistent=False)
-        self.coefficients = torch.zeros(0)
+        self.register_buffer("coefficients", torch.zeros(0), persistent=False)
         with torch.no_grad():
             self.renew()
 

@@ -27,12 +27,15 @@ if TYPE_CHECKING:
         generator: torch.Generator
 
         @property
-        def settings(self) -> Section: ...
+        def settings(self) -> Section:
+            """What the document says; a checkpoint of other settings is refused."""
 
         @property
-        def optimizers(self) -> Sequence[torch.optim.Optimizer]: ...
+        def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+            """In a fixed order."""
 
-        def parts(self) -> Mapping[str, nn.Module]: ...
+        def parts(self) -> Mapping[str, nn.Module]:
+            """Give by name what they change."""
 
 
 NUMBERS = ("step", "rate", "seconds", "simulating", "loss", "norm", "rollbacks", "history")

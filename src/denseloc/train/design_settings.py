@@ -29,7 +29,9 @@ class DesignSettings(Section):
     objective: Literal["fisher", "network"] = Field(
         "fisher", description="least bound of one emitter's position, or least loss of the localizer at the specimen's density"
     )
-    mask: Literal["zernike", "free"] = Field("zernike", description="a sum of smooth polynomials, or each cell of the pupil by itself")
+    mask: Literal["zernike", "free"] = Field(
+        "zernike", description="a sum of smooth polynomials, or each cell of the pupil by itself"
+    )
     degree: int = Field(8, ge=2, le=20, description="highest radial degree of the polynomials")
     over_z: Literal["mean", "max"] = Field("mean", description="fisher: which value over the depths is to be least")
     photons: float | None = Field(None, gt=0, description="fisher: photons of the emitter; absent: the specimen's median")

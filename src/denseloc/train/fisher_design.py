@@ -141,7 +141,9 @@ class FisherDesign:
         self.optimizers[0].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         value = loss.item()
-        if not math.isfinite(value) or not all(torch.isfinite(p.grad).all() for p in self.psf.mask.parameters() if p.grad is not None):
+        if not math.isfinite(value) or not all(
+            torch.isfinite(p.grad).all() for p in self.psf.mask.parameters() if p.grad is not None
+        ):
             raise TrainingError(
                 f"step {self.step}: the bound became {value:g}; lower design.learning_rate, or check photons, background and z range"
             )

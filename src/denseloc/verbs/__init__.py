@@ -5,6 +5,7 @@ from .calibration import Calibration, calibrate
 from .conversion import Conversion, convert
 from .demonstration import Demo, demo
 from .inspection import Inspection, inspect
+from .optics_design import Designed, design
 from .picture import render
 from .planning import Plan, plan
 from .recalibration import Recalibrated, recalibrate
@@ -16,6 +17,7 @@ __all__ = [
     "Calibration",
     "Conversion",
     "Demo",
+    "Designed",
     "Inspection",
     "Plan",
     "Recalibrated",
@@ -25,6 +27,7 @@ __all__ = [
     "calibrate",
     "convert",
     "demo",
+    "design",
     "evaluate",
     "inspect",
     "plan",
