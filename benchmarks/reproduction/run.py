@@ -18,7 +18,17 @@ from claims import ROOT, Setting
 
 from denseloc.machine import keep_memory
 
-EXPERIMENTS = ("stable", "rescaling", "context", "deep_storm", "deep_storm_3d", "luenn", "voxel_wise")
+EXPERIMENTS = (
+    "stable",
+    "rescaling",
+    "context",
+    "deep_storm",
+    "deep_storm_3d",
+    "luenn",
+    "voxel_wise",
+    "fisher_mask",
+    "learned_mask",
+)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from .designed_mask import DesignedMask
 from .pixel_weights import AxisSampling
 from .pupil import PupilPSF
 from .pupil_field import intensity
-from .spline import interpolation
+from .spline import SplineSettings, interpolation
 
 NODES_PER_PX = 2
 MARGIN_PX = 1
@@ -127,6 +127,18 @@ class StackPSF(PSF):
         rows = [torch.func.jvp(draw, place, unit) for unit in units]
         slopes = [rows[0][1], rows[1][1], rows[2][1] / self.z_step_nm]
         return rows[0][0], torch.stack(slopes, 1)
+
+    def spline(self) -> SplineSettings:
+        """Give the stack as it is now as a section, which is drawn fast and forgets optics and mask."""
+        assert self.z_range_nm is not None
+        return SplineSettings(
+            roi_px=self.roi_px,
+            coefficients=self.coefficients.detach().cpu().numpy(),
+            z_min_nm=self.z_range_nm[0],
+            z_step_nm=self.z_step_nm,
+            nodes_per_px=NODES_PER_PX,
+            pixel_size_nm=self.pixel_size_nm,
+        )
 
     def _level(self, z_nm: Tensor) -> Tensor:
         assert self.z_range_nm is not None

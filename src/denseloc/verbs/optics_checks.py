@@ -14,8 +14,8 @@ from ..optics.stack import StackPSF
 from ..optics_document import OpticsDocument
 from ..specimen.ranges import high as highest
 
-WORST_ERROR = 0.1
-"""Change of an image with a pupil of twice the cells, as a fraction of its peak, from which on it is sampled too coarsely."""
+WORST_ERROR, NOTED_ERROR = 0.25, 0.1
+"""Change of an image with a pupil of twice the cells, as a fraction of its norm, from which on a design is refused, or is noted."""
 FINEST_PUPIL_PX = 512
 BYTES, COPIES = 4, 8
 """Of a number; and how many copies of the patches of a batch the gradient keeps."""
@@ -26,7 +26,7 @@ def sampling_error(optics: PupilPSF, z_nm: tuple[float, float]) -> tuple[float, 
     """Compare the images at both ends of the depths with those of a pupil of twice as many cells.
 
     Returns:
-        greatest difference as a fraction of the peak, and the finer pupil_px; 0 where there is no finer one.
+        norm of the difference as a fraction of the image's, the greater of both, and the finer pupil_px; 0 where there is no finer one.
     """
     cells = optics.settings.pupil_px
     finer = min(FINEST_PUPIL_PX, 2 * cells)
@@ -37,7 +37,9 @@ def sampling_error(optics: PupilPSF, z_nm: tuple[float, float]) -> tuple[float, 
     z = torch.tensor(z_nm, device=device)
     place = torch.zeros(2, 2, device=device)
     image, truth = optics(place, z), better(place, z)
-    return float(((image - truth).abs().amax((1, 2, 3)) / truth.amax((1, 2, 3))).max()), finer
+    return float(
+        (torch.linalg.vector_norm(image - truth, dim=(1, 2, 3)) / torch.linalg.vector_norm(truth, dim=(1, 2, 3))).max()
+    ), finer
 
 
 def check_sampling(document: OpticsDocument, optics: PupilPSF) -> None:
@@ -52,7 +54,7 @@ def check_sampling(document: OpticsDocument, optics: PupilPSF) -> None:
     if error > WORST_ERROR:
         raise DocumentError(
             f"psf.pupil_px {optics.settings.pupil_px} is too coarse for z from {low:g} to {high:g} nm: with {finer} the image there changes "
-            f"by {100 * error:.0f} % of its peak; raise psf.pupil_px, or narrow specimen.z_nm"
+            f"by {100 * error:.0f} %; raise psf.pupil_px, or narrow specimen.z_nm"
         )
 
 

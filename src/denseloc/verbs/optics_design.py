@@ -27,7 +27,7 @@ from ..train import Progress, Simulator, recalibrate
 from ..train.co_design import CoDesign
 from ..train.fisher_design import FisherDesign, Light
 from ..train.recalibrate import HELD_OUT, MOST_BATCHES
-from .optics_checks import check_memory, check_modulator, check_sampling, sampling_error
+from .optics_checks import NOTED_ERROR, check_memory, check_modulator, check_sampling, sampling_error
 from .optics_files import Bounds, bounds_of, draw, write_masks, write_psf_file
 
 PICTURES = 8
@@ -173,8 +173,9 @@ def _finish(
     """Write what a finished design gives: PSF, document, masks, record, and the model of a co-design."""
     experiment = document.with_mask(mask)
     write_psf_file(folder / "psf.h5", experiment, record)
+    quick = experiment.model_copy(update={"psf": worker.psf.spline()})  # training draws it in no time
     with replacing(folder / "experiment.json") as temporary:
-        temporary.write_text(json.dumps(experiment.to_json(), indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(quick.to_json(), indent=1) + "\n", encoding="utf-8")
     write_masks(folder, document, mask)
     model = None
     if isinstance(worker, CoDesign):
@@ -201,9 +202,9 @@ def _notes(document: OpticsDocument, mask: MaskSettings) -> tuple[str, ...]:
     notes = []
     low, high = document.specimen.z_nm
     error, finer = sampling_error(optics, (low, high))
-    if error > 0.1:
+    if error > NOTED_ERROR:
         notes.append(
-            f"with pupil_px {finer} the designed images change by {100 * error:.0f} % of their peak; design again with psf.pupil_px = {finer}"
+            f"with pupil_px {finer} the designed images change by {100 * error:.0f} %; design again with psf.pupil_px = {finer}"
         )
     inside = float(_light_inside(optics, (low, high)).min())
     if inside < 0.5:
