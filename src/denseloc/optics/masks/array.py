@@ -33,7 +33,10 @@ def _read_tiff(path: str) -> Any:
     import tifffile
 
     try:
-        return tifffile.imread(path)
+        image = tifffile.imread(path)
+        if not image.size:
+            raise ValueError("it holds no image")
+        return image
     except (OSError, ValueError, tifffile.TiffFileError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ValueError(f"cannot read the mask {path} ({reason}); give a TIFF of one page of 32-bit phases") from None
