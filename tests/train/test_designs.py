@@ -117,7 +117,13 @@ def test_the_mask_moves_between_its_rests_and_a_stopped_co_design_goes_on_to_the
 @pytest.mark.parametrize(
     "camera",
     [
-        {"kind": "scmos", "offset_counts": 100.0, "electrons_per_count": 0.5, "read_noise_electrons": 3.0, "quantum_efficiency": 0.8},
+        {
+            "kind": "scmos",
+            "offset_counts": 100.0,
+            "electrons_per_count": 0.5,
+            "read_noise_electrons": 3.0,
+            "quantum_efficiency": 0.8,
+        },
         {"kind": "emccd", "offset_counts": 100.0, "electrons_per_count": 20.0, "em_gain": 100.0, "read_noise_electrons": 60.0},
         {"kind": "various"},
     ],

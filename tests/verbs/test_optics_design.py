@@ -111,7 +111,9 @@ def test_a_co_design_gives_a_model_that_localizes(tmp_path: Path) -> None:
     assert model.experiment.psf.mask.kind == "zernike"
     movie = tmp_path / "m.tif"
     verbs.simulate(tmp_path / "out" / "experiment.json", movie, n_frames=4, shape_px=(16, 16))
-    run = localize(movie, tmp_path / "t.parquet", model=tmp_path / "out" / "model.safetensors", pixel_size_nm=110.0, threshold=0.001)
+    run = localize(
+        movie, tmp_path / "t.parquet", model=tmp_path / "out" / "model.safetensors", pixel_size_nm=110.0, threshold=0.001
+    )
     assert read_table(run.table).provenance.experiment["psf"]["mask"]["kind"] == "zernike"
 
 
@@ -121,7 +123,11 @@ def test_what_cannot_be_designed_is_told_before_any_work(tmp_path: Path, monkeyp
     cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ({"psf": {**VALUES["psf"], "mask": mask}}, FISHER, "start mask has 20 x 20"),
         ({}, {**FISHER, "modulator": {**MODULATOR, "rows": 40}}, "on the modulator of 40 x 120"),
-        ({"psf": {**VALUES["psf"], "pupil_px": 16}, "specimen": {**VALUES["specimen"], "z_nm": [-3000, 3000]}}, FISHER, "too coarse for z"),
+        (
+            {"psf": {**VALUES["psf"], "pupil_px": 16}, "specimen": {**VALUES["specimen"], "z_nm": [-3000, 3000]}},
+            FISHER,
+            "too coarse for z",
+        ),
     ]
     for change, design, words in cases:
         wanted = OpticsDocument.from_json({**VALUES, **change, "design": design})

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from io import BytesIO
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..files import replacing
 from .plates import BLUE, DPI, FAINT, INK, ORANGE, calm
 
 AXES = ("x", "y", "z")
@@ -19,27 +18,22 @@ SHOWN = 9
 
 
 def draw_design(
-    path: Path,
     phase: np.ndarray,
     images: np.ndarray,
     depths_nm: Sequence[float],
     bounds_nm: Mapping[str, np.ndarray],
     bound_depths_nm: np.ndarray,
     title: str,
-) -> None:
-    """Draw a design into a PNG.
+) -> bytes:
+    """Draw a design as a PNG.
 
     Args:
-        path: to write.
         phase: (P, P) rad, NaN outside of the aperture.
         images: (n, k, k) fractions of the photons.
         depths_nm: (n,) of the images.
         bounds_nm: by name, (m, 3) least standard deviations of x, y, z; the first is drawn bold.
         bound_depths_nm: (m,).
         title: heading.
-
-    Raises:
-        OutputError: the file cannot be written.
     """
     figure = Figure(figsize=(10.5, 4.9), dpi=DPI, facecolor="white")
     figure.suptitle(title, fontsize=10, color=INK, x=0.01, ha="left")
@@ -49,15 +43,17 @@ def draw_design(
     bar = figure.colorbar(shown, ax=axes, ticks=(-np.pi, 0, np.pi), fraction=0.045, pad=0.02)
     bar.ax.set_yticklabels(("\u2212π", "0", "π"), fontsize=8, color=INK)
     _curves(figure, bounds_nm, bound_depths_nm)
-    wide = 0.96 / len(images)
-    for i, (image, depth) in enumerate(zip(images, depths_nm, strict=True)):
-        cell = figure.add_axes((0.02 + i * wide, 0.02, 0.94 * wide, 0.24))
-        cell.imshow(image, cmap="gray", vmin=0, interpolation="nearest")
-        cell.set_xticks(())
-        cell.set_yticks(())
-        cell.set_title(f"{depth:.0f} nm".replace("-", "\u2212"), fontsize=8, color=INK, pad=3)
-    with replacing(path) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary), metadata={"Software": None})
+    row = figure.add_axes((0.02, 0.02, 0.96, 0.24))
+    scaled = [np.pad(image / image.max(), 1, constant_values=1.0) for image in images]
+    row.imshow(np.concatenate(scaled, axis=1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    row.axis("off")
+    wide = scaled[0].shape[1]
+    for i, depth in enumerate(depths_nm):
+        text = f"{depth:.0f} nm".replace("-", "\u2212")
+        row.text((i + 0.5) * wide, -0.06 * wide, text, fontsize=8, color=INK, ha="center", va="bottom")
+    buffer = BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _curves(figure: Figure, bounds_nm: Mapping[str, np.ndarray], depths_nm: np.ndarray) -> None:

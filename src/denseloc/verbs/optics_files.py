@@ -12,6 +12,7 @@ import torch
 
 from ..errors import OutputError
 from ..experiment import Experiment
+from ..files import replacing
 from ..formats.phase_masks import write_grey_levels, write_mask
 from ..formats.psf_files import write_psf
 from ..optics.masks import MaskSettings
@@ -90,8 +91,10 @@ def draw(
         f"({light.photons:.0f} photons, background {light.background:.3g})"
     )
     curves = {name: bound.values_nm for name, bound in bounds.items()}
+    png = draw_design(phase, images, z.tolist(), curves, now.depths_nm, title)
     for path in (on_the_way / f"{step:07d}.png", folder / "design.png"):
-        draw_design(path, phase, images, z.tolist(), curves, now.depths_nm, title)
+        with replacing(path) as temporary:
+            temporary.write_bytes(png)
 
 
 def write_masks(folder: Path, document: OpticsDocument, mask: MaskSettings) -> None:
