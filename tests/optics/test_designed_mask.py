@@ -70,9 +70,9 @@ def test_gradients_reach_the_mask() -> None:
     direction = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         step = 0.01
-        parameter += step * direction
+        parameter.add_(direction, alpha=step)
         above = float(cost())
-        parameter -= 2 * step * direction
+        parameter.add_(direction, alpha=-2 * step)
         below = float(cost())
     assert float(gradient @ direction) == pytest.approx((above - below) / (2 * step), rel=0.02)
 
@@ -84,7 +84,7 @@ def test_many_depths_are_drawn_in_parts_with_the_same_gradient(monkeypatch: pyte
     gradients = []
     for most in (1 << 25, 2 * stack.numbers_per_depth):
         monkeypatch.setattr("denseloc.optics.stack.AT_ONCE", most)
-        gradients.append(torch.autograd.grad(stack.renew().square().sum(), mask.parameters())[0])
+        gradients.append(torch.autograd.grad(stack.renew().square().sum(), list(mask.parameters()))[0])
     torch.testing.assert_close(*gradients)
 
 

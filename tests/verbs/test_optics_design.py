@@ -114,7 +114,9 @@ def test_a_co_design_gives_a_model_that_localizes(tmp_path: Path) -> None:
     run = localize(
         movie, tmp_path / "t.parquet", model=tmp_path / "out" / "model.safetensors", pixel_size_nm=110.0, threshold=0.001
     )
-    assert read_table(run.table).provenance.experiment["psf"]["mask"]["kind"] == "zernike"
+    known = read_table(run.table).provenance.experiment
+    assert known is not None
+    assert known["psf"]["mask"]["kind"] == "zernike"
 
 
 def test_what_cannot_be_designed_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ..pupil import PupilSettings
 
 
-MOST_RAD = 100.0
-"""Largest phase of a mask; degrees and grey levels of a light modulator go beyond it, unwrapped masks do not."""
+MOST_RAD = 40.0
+"""Largest phase of a mask: six turns; degrees and grey levels of a light modulator go beyond it, unwrapped masks do not."""
 
 
 def _read(value: Any) -> Any:
