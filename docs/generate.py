@@ -22,10 +22,12 @@ from denseloc.data import COLUMNS, CONVENTIONS
 from denseloc.formats import FOLDER_FORMAT, MOVIE_FORMATS, TABLE_FORMATS
 from denseloc.formats.psf_files import PSF_FORMATS, WritablePSFFormat
 from denseloc.localize import LOCALIZERS, DecodeSettings, InputConditions, Scales
+from denseloc.train.design_settings import DesignSettings, ModulatorSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 ROW_KEYS = ("what", "result", "machine", "date", "seed")
+DESIGN_SECTIONS = {"design": DesignSettings, "design.modulator": ModulatorSettings}
 HEADLINES = (
     "movie AS_N1_LD, networks and fits",
     "movie AS_N1_HD, networks and fits",
@@ -70,6 +72,12 @@ def tables() -> str:
     """Lay out the table formats, the default first."""
     rows = [[", ".join(f"`{s}`" for s in one.suffixes), one.name, about(one)] for one in TABLE_FORMATS]
     return markdown_table(("suffix", "what it is", "how it is written"), rows)
+
+
+def design_keys() -> str:
+    """Lay out the keys of the section ``[design]`` and of ``[design.modulator]``."""
+    parts = [f"Keys of `[{name}]`:\n\n{document_page.key_table(section)}" for name, section in DESIGN_SECTIONS.items()]
+    return "\n".join(parts).rstrip()
 
 
 def psf_files() -> str:
@@ -242,6 +250,7 @@ WHOLE: dict[str, Callable[[], str]] = {
 BLOCKS: dict[str, tuple[Callable[[], str], ...]] = {
     "README.md": (methods, formats, headlines),
     "docs/design.md": (presets,),
+    "docs/design-optics.md": (design_keys,),
     "docs/inspect.md": (inspection,),
     "docs/measured.md": (benchmarks,),
     "docs/python.md": (verbs,),

@@ -34,6 +34,7 @@ _VERBS: dict[str, str] = {
     "recalibrate": ".verbs",
     "adapt": ".verbs",
     "refine": ".verbs",
+    "design": ".verbs",
     "demo": ".verbs",
     "Experiment": ".experiment",
     "Emitters": ".data",
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
     from .verbs import compress as compress
     from .verbs import convert as convert
     from .verbs import demo as demo
+    from .verbs import design as design
     from .verbs import evaluate as evaluate
     from .verbs import inspect as inspect
     from .verbs import plan as plan

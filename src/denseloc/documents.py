@@ -19,7 +19,7 @@ else:
 LONGEST_DOCUMENT = 1 << 28
 """Bytes that a document may have; one with maps of a whole sensor inside takes tens of MB."""
 
-_ARRAY_FILE = re.compile(r"(?s).+(\.npy|\.safetensors|\.mat(:\w*)?)")
+_ARRAY_FILE = re.compile(r"(?s).+(\.npy|\.safetensors|\.tiff?|\.mat(:\w*)?)")
 _FOR_PEOPLE = ("name", "description")
 
 

@@ -26,6 +26,8 @@ from .units import PixelSize, is_plausible_pixel_size, pixel_size_pair
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from typing_extensions import Self
+
     PSFKind: TypeAlias = Any
     CameraKind: TypeAlias = Any
     LocalizerKind: TypeAlias = Any
@@ -95,7 +97,7 @@ class Experiment(Section):
         return self
 
     @classmethod
-    def from_file(cls, path: Path | str) -> Experiment:
+    def from_file(cls, path: Path | str) -> Self:
         """Read a TOML or JSON document; paths inside it count from its folder.
 
         PSF and camera may stand in files of their own: ``[psf]`` with the one key ``file = "psf.h5"``, any PSF file that `read_psf` knows, and
@@ -115,7 +117,7 @@ class Experiment(Section):
         return parse(cls, values, str(path))
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], source: str = "document") -> Experiment:
+    def from_json(cls, values: Mapping[str, Any], source: str = "document") -> Self:
         """Read the document as it travels inside model files and tables."""
         return parse(cls, values, source)
 

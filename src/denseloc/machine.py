@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import platform
 from pathlib import Path
 
@@ -53,3 +54,14 @@ def choose_device(name: str | None = None) -> torch.device:
             ) from None
         return device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def memory_bytes(device: torch.device | str = "cpu") -> int | None:
+    """Give the size of a device's memory, or None where it cannot be told."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

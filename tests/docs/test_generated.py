@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from denseloc.experiment import Experiment
+from denseloc.optics_document import OpticsDocument
+from denseloc.verbs.optics_checks import check_modulator
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "LOG.md"]
@@ -36,6 +38,7 @@ def pages(generate):
         "docs/experiment.schema.json",
         "docs/formats.md",
         "docs/design.md",
+        "docs/design-optics.md",
         "docs/measured.md",
         "docs/python.md",
     ],
@@ -50,6 +53,15 @@ def test_the_example_document_is_an_experiment(pages, tmp_path):
     (tmp_path / "experiment.toml").write_text(example[1])
     experiment = Experiment.from_file(tmp_path / "experiment.toml")
     assert experiment.pixel_size_nm == (100.0, 100.0)
+
+
+def test_the_example_of_an_optics_design_is_one(tmp_path):
+    example = re.search(r"```toml\n(.*?)```", (ROOT / "docs/design-optics.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert example is not None
+    (tmp_path / "optics.toml").write_text(example[1])
+    document = OpticsDocument.from_file(tmp_path / "optics.toml")
+    assert document.design.modulator is not None
+    assert check_modulator(document) is None
 
 
 def test_every_key_is_explained(pages):

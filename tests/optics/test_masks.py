@@ -32,6 +32,7 @@ EXAMPLES = {
     "saddle_point": {"range_nm": 2500.0},
     "double_helix": {"rings": 6},
     "astigmatism": {"rms_nm": 70.0},
+    "zernike": {"rms_nm": (0.0, 0.0, 0.0, 20.0, 0.0, 60.0, 0.0, 0.0, 15.0, 0.0)},
     "array": {"values": np.random.default_rng(1).normal(0, 1, (20, 20)).astype(np.float32), "aperture_px": 15.0},
 }
 

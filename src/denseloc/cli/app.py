@@ -25,6 +25,7 @@ from . import (
     design,
     house,
     inspection,
+    optics_design,
     planning,
     refinement,
 )
@@ -54,6 +55,7 @@ COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (design.train, design.TRAIN_EXAMPLES),
     (design.recalibrate, design.RECALIBRATE_EXAMPLES),
     (adaptation.adapt, adaptation.ADAPT_EXAMPLES),
+    (optics_design.design, optics_design.DESIGN_EXAMPLES),
     (calibration.calibrate, calibration.CALIBRATE_EXAMPLES),
     (inspection.inspect, inspection.INSPECT_EXAMPLES),
     (planning.plan, planning.PLAN_EXAMPLES),
@@ -131,6 +133,7 @@ LESS_MEMORY = {
     "evaluate": "take fewer rows with --min-probability, --max-sigma-nm or --min-photons",
     "simulate": "take a smaller --size or fewer --frames, or a lower density in the document",
     "train": "take a smaller batch_size or patch_px under [training], or a smaller preset under [localizer]",
+    "design": "take a smaller roi_px or pupil_px under [psf], or a smaller batch_size or patch_px under [training]",
     "recalibrate": "take a smaller patch_px under [training] of the document and train again",
     "adapt": "take fewer --samples, or a part of the field with --roi",
     "calibrate": "take a smaller --roi-px",

@@ -44,14 +44,15 @@ class AxisSampling:
         n = (self.roi_px + 2 * self.margin_px) * self.per_px
         return (np.arange(n) + 0.5 - n / 2) * self.pixel_nm / self.per_px
 
-    def weights(self, blur_nm: Tensor) -> Tensor:
+    def weights(self, blur_nm: Tensor, nodes_per_px: int = 1) -> Tensor:
         """Give the weights that turn samples of a density (per nm) into pixels.
 
         Args:
             blur_nm: (k,) standard deviation of a Gaussian blur; differentiable.
+            nodes_per_px: also pixels that stand between those of the patch, so many to a pixel; must divide ``per_px``.
 
         Returns:
-            (k, roi, samples).
+            (k, (roi - 1) nodes_per_px + 1, samples).
         """
         step = self.pixel_nm / self.per_px
         reach = (2 * self.margin_px + 1) * self.per_px
@@ -64,6 +65,7 @@ class AxisSampling:
         table = table * np.cos(2 * np.pi * f[:, None] * distance)
         damping = torch.exp(-2 * math.pi**2 * blur_nm[:, None] ** 2 * torch.from_numpy(f**2).to(blur_nm))
         kernel = damping @ torch.from_numpy(table).to(blur_nm)
-        pixel, sample = torch.arange(self.roi_px, device=blur_nm.device), torch.arange(len(self.places_nm()), device=blur_nm.device)
-        lag = sample - self.per_px * pixel[:, None]
+        node = torch.arange((self.roi_px - 1) * nodes_per_px + 1, device=blur_nm.device)
+        sample = torch.arange(len(self.places_nm()), device=blur_nm.device)
+        lag = sample - self.per_px // nodes_per_px * node[:, None]
         return torch.where((lag >= 0) & (lag < reach), kernel[:, lag.clamp(0, reach - 1)], 0.0)

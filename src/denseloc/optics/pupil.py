@@ -192,17 +192,18 @@ class PupilPSF(PSF):
             )
         return low, high
 
-    def pupil(self, more_nm: Tensor | None = None) -> Tensor:
+    def pupil(self, more_nm: Tensor | None = None, mask_phase: Tensor | None = None) -> Tensor:
         """Give the field in the pupil for an emitter at z = 0 and in focus, zero outside of the aperture; complex.
 
         Args:
             more_nm: (n, j) amplitudes of Zernike polynomials on top of the PSF's own, for n emitters.
+            mask_phase: (P, P) phase in rad in place of that of the document's mask.
 
         Returns:
             (fields, P, P), or (n, fields, P, P).
         """
-        mask, phase = self.settings.mask, self.mask_phase
-        if mask is not None and mask.is_path:
+        mask, phase = self.settings.mask, self.mask_phase if mask_phase is None else mask_phase
+        if mask_phase is None and mask is not None and mask.is_path:
             phase = phase * (self.settings.wavelength_nm / self.wavelength_nm)
         if self.zernike_nm is not None:
             phase = phase + 2 * math.pi / self.wavelength_nm * torch.tensordot(self.zernike_nm, self.basis, 1)
@@ -231,28 +232,35 @@ class PupilPSF(PSF):
 
     def _draw(self, pupil: Tensor, dx_px: Tensor, dy_px: Tensor, z_nm: Tensor, scale: Tensor | None) -> Tensor:
         y_nm, x_nm = self.pixel_size_nm
-        frequency = 2 * math.pi * self.settings.numerical_aperture / self.wavelength_nm * self.places
+        frequency = self.frequency()
         widen = 1 if scale is None else scale[:, None]
         to_row, to_column = (
             torch.polar(torch.ones_like(v), v)
             for v in (-frequency * dy_px[:, None] * y_nm / widen, -frequency * dx_px[:, None] * x_nm / widen)
         )
-        field = pupil * (self._travel(z_nm) * to_row[:, :, None] * to_column[:, None, :])[:, None]
-        rows, columns = (self._matrix(axis, frequency, scale) for axis in (self.rows, self.columns))
-        image = intensity(field, rows, columns)
-        cell = (2 * self.settings.numerical_aperture / (self.settings.pupil_px * self.wavelength_nm)) ** 2
+        field = pupil * (self.travel(z_nm) * to_row[:, :, None] * to_column[:, None, :])[:, None]
+        rows, columns = (self.matrix(axis, frequency, scale) for axis in (self.rows, self.columns))
+        image, cell = intensity(field, rows, columns), self.cell()
         if scale is not None:
             image = image / scale[:, None, None] ** 2
-        blur = self._blur() * (torch.ones_like(z_nm[:1]) if scale is None else scale)
+        blur = self.blur() * (torch.ones_like(z_nm[:1]) if scale is None else scale)
         return (cell * (self.rows.weights(blur) @ image @ self.columns.weights(blur).mT)).clamp(min=0)
 
-    def _blur(self) -> Tensor:
+    def blur(self) -> Tensor:
         """Give the standard deviation of all blur, in nm."""
         if self.blur_nm is None:
             return self.wavelength_nm.new_tensor(self.settings.bead_nm)
         return torch.sqrt((self.blur_nm**2 + self.settings.bead_nm**2).clamp(min=1e-4))
 
-    def _matrix(self, axis: AxisSampling, frequency: Tensor, scale: Tensor | None) -> Tensor:
+    def frequency(self) -> Tensor:
+        """Give the wave vectors (P,) in rad per nm of the cells of the pupil, along each axis."""
+        return 2 * math.pi * self.settings.numerical_aperture / self.wavelength_nm * self.places
+
+    def cell(self) -> Tensor:
+        """Give the area of a cell of the pupil, which turns intensities into fractions of the photons per nm^2."""
+        return (2 * self.settings.numerical_aperture / (self.settings.pupil_px * self.wavelength_nm)) ** 2
+
+    def matrix(self, axis: AxisSampling, frequency: Tensor, scale: Tensor | None = None) -> Tensor:
         """Give the matrix (samples, P) or (n, 1, samples, P) of a Fourier transform to the places of an axis."""
         places = torch.as_tensor(axis.places_nm(), dtype=frequency.dtype, device=frequency.device)
         if scale is not None:
@@ -260,7 +268,7 @@ class PupilPSF(PSF):
         phase = places[..., None] * frequency
         return torch.polar(torch.ones_like(phase), phase)
 
-    def _travel(self, z_nm: Tensor) -> Tensor:
+    def travel(self, z_nm: Tensor) -> Tensor:
         """Give the factors (n, P, P) of the ways through medium and immersion, with the energy of the pupil kept at 1."""
         k = 2 * math.pi / self.wavelength_nm
         depth = self.settings.depth_nm if self.depth_nm is None else self.depth_nm

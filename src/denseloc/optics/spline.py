@@ -146,10 +146,10 @@ class SplineSettings(PSFSettings):
                 f"samples of shape {np.shape(samples)}: expected finite values on ([planes,] depths, rows, columns), 2 x 2 at least"
             )
         _, nz, ny, nx = values.shape
-        along_y, along_x = _interpolation(ny, 2, smoothing_xy), _interpolation(nx, 2, smoothing_xy)
+        along_y, along_x = interpolation(ny, 2, smoothing_xy), interpolation(nx, 2, smoothing_xy)
         coefficients = np.einsum("pkyx,jy,ix->pkji", values, along_y, along_x, optimize=True)
         if nz > 1:
-            coefficients = np.einsum("pkyx,lk->plyx", coefficients, _interpolation(nz, 4, smoothing_z))
+            coefficients = np.einsum("pkyx,lk->plyx", coefficients, interpolation(nz, 4, smoothing_z))
         return cls(
             coefficients=coefficients,
             z_min_nm=z_min_nm,
@@ -304,7 +304,7 @@ class SplinePSF(PSF):
 # --------------------------------------------------------------------------------------------------------------------- arithmetic
 
 
-def _interpolation(n: int, order: int, smoothing: float) -> np.ndarray:
+def interpolation(n: int, order: int, smoothing: float) -> np.ndarray:
     """Make the matrix (n + 2, n) from samples to coefficients; the ends go on as polynomials of degree ``order - 1`` (less for small n)."""
     order = min(order, n)
     ends = np.zeros((n + 2, n))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,17 +15,36 @@ from ..errors import TrainingError
 from ..files import replacing
 
 if TYPE_CHECKING:
-    from .loop import Trainer
-    from .wake_sleep import WakeSleep
+    from collections.abc import Mapping, Sequence
 
-    Loop: TypeAlias = Trainer | WakeSleep
+    from torch import nn
+
+    from ..description import Section
+
+    class Resumable(Protocol):
+        """What a checkpoint can keep: a training that has the numbers of `NUMBERS` as well."""
+
+        mark: str
+        generator: torch.Generator
+
+        @property
+        def settings(self) -> Section:
+            """What the document says; a checkpoint of other settings is refused."""
+
+        @property
+        def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+            """In a fixed order."""
+
+        def parts(self) -> Mapping[str, nn.Module]:
+            """Give by name what they change."""
+
 
 NUMBERS = ("step", "rate", "seconds", "simulating", "loss", "norm", "rollbacks", "history")
 
 
-def save_checkpoint(path: Path, trainer: Loop) -> None:
+def save_checkpoint(path: Path, trainer: Resumable) -> None:
     """Write everything that the next step depends on."""
-    tensors = {f"{part}.{k}": v for part, module in _parts(trainer).items() for k, v in module.state_dict().items()}
+    tensors = {f"{part}.{k}": v for part, module in trainer.parts().items() for k, v in module.state_dict().items()}
     for i, optimizer in enumerate(trainer.optimizers):
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -39,7 +58,7 @@ def save_checkpoint(path: Path, trainer: Loop) -> None:
         )
 
 
-def load_checkpoint(path: Path, trainer: Loop) -> bool:
+def load_checkpoint(path: Path, trainer: Resumable) -> bool:
     """Take up a checkpoint; gives False if there is none.
 
     Raises:
@@ -53,7 +72,7 @@ def load_checkpoint(path: Path, trainer: Loop) -> bool:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if notes.get("settings") != trainer.settings.model_dump(mode="json") or notes.get("mark") != trainer.mark:
             raise TrainingError(f"{path} was left by a training of another document; remove it or choose another output")
-        for part, module in _parts(trainer).items():
+        for part, module in trainer.parts().items():
             module.load_state_dict({k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")})
         for i, optimizer in enumerate(trainer.optimizers):
             _restore(optimizer, f"optimizer.{i}.", tensors)
@@ -76,11 +95,6 @@ def settings_of(path: Path) -> dict[str, Any] | None:
     except (SafetensorError, OSError, ValueError, AttributeError):
         return None
     return settings if isinstance(settings, dict) else None
-
-
-def _parts(trainer: Loop) -> dict[str, nn.Module]:
-    """Name the modules whose weights the next step depends on."""
-    return {"localizer": trainer.localizer, "averaged": trainer.averaged, **getattr(trainer, "also", {})}
 
 
 def _notes(text: str) -> dict[str, Any]:

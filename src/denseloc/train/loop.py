@@ -16,7 +16,7 @@ from torch import nn
 
 from ..description import Range, Section
 from ..errors import TrainingError
-from ..localize import TrainableLocalizer
+from ..localize import Batch, TrainableLocalizer
 from .checkpoint import load_checkpoint, save_checkpoint
 from .muon import Muon
 from .simulate import Simulator
@@ -125,6 +125,10 @@ class Trainer:
         windows = min(16, max(4, VALIDATION_FRAMES // settings.frames))
         self.validation = [simulator.draw(windows, held_out) for _ in range(2)]
 
+    def parts(self) -> dict[str, nn.Module]:
+        """Give by name what the optimizers change and checkpoints keep."""
+        return {"localizer": self.localizer, "averaged": self.averaged}
+
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         s = self.settings
         hidden = self.localizer.hidden_weights() if s.optimizer == "muon" else []
@@ -159,7 +163,7 @@ class Trainer:
             if self.step % 200 == 0:
                 self.good = self._snapshot()
             if self.step % max(every, self.settings.steps // 40) == 0 or self.step == self.settings.steps:
-                self.score = score(self.averaged, self.validation)
+                self.score = self._validated()
                 self.history.append(
                     {"step": self.step, "loss": round(self.loss, 4), "seconds": round(self.seconds, 1), **self.score.to_json()}
                 )
@@ -177,7 +181,7 @@ class Trainer:
     def _train_step(self) -> str | None:
         """Take one step; gives the reason if it must not count."""
         started = time.monotonic()
-        batch = self.simulator.draw(self.settings.batch_size, self.generator)
+        batch = self._batch()
         self.simulating += time.monotonic() - started
         loss = self.localizer.batch_loss(batch)
         for optimizer in self.optimizers:
@@ -192,13 +196,25 @@ class Trainer:
             return f"the loss jumped from {self.loss:.2f} to {value:.2f}"
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * self._schedule()
+                group["lr"] = self._rate(group)
             optimizer.step()
         self.step += 1
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
         self.norm = norm if math.isnan(self.norm) else 0.98 * self.norm + 0.02 * min(norm, 3 * self.norm)
         self._average()
         return None
+
+    def _batch(self) -> Batch:
+        """Draw what the next step learns from."""
+        return self.simulator.draw(self.settings.batch_size, self.generator)
+
+    def _validated(self) -> Score:
+        """Score the averaged weights on held-out frames."""
+        return score(self.averaged, self.validation)
+
+    def _rate(self, group: dict[str, Any]) -> float:
+        """Give the rate of a group of weights for the present step."""
+        return float(group["peak"] * self._schedule())
 
     def _schedule(self) -> float:
         """Rise linearly, then fall along a cosine to 1 %, or by steps to an eighth."""
@@ -220,13 +236,8 @@ class Trainer:
 
     def _snapshot(self) -> dict[str, Any]:
         """Copy what a step changes, to come back to."""
-        return copy.deepcopy(
-            {
-                "localizer": self.localizer.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            }
-        )
+        parts = {name: part.state_dict() for name, part in self.parts().items()}
+        return copy.deepcopy({**parts, "optimizers": [optimizer.state_dict() for optimizer in self.optimizers]})
 
     def _roll_back(self, problem: str) -> str:
         self.rollbacks += 1
@@ -237,8 +248,8 @@ class Trainer:
             )
         self.rate *= 0.5
         if self.good is not None:
-            self.localizer.load_state_dict(self.good["localizer"])
-            self.averaged.load_state_dict(self.good["averaged"])
+            for name, part in self.parts().items():
+                part.load_state_dict(self.good[name])
             for optimizer, state in zip(self.optimizers, self.good["optimizers"], strict=True):
                 optimizer.load_state_dict(copy.deepcopy(state))
         return f"step {self.step}: {problem}; went back to the last good weights and halved the learning rate to {self.rate:g} of the plan"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,9 @@ from ..description import Range
 from ..localize import Batch
 from ..microscope import Microscope
 from ..specimen import Specimen
+
+Record = Callable[[Tensor, int, torch.Generator], tuple[Tensor, Tensor, Tensor]]
+"""From expected photons, number of windows and a generator to photons, excess and noise variance of each window."""
 
 
 class Simulator:
@@ -54,6 +58,19 @@ class Simulator:
     @torch.no_grad()
     def draw(self, b: int, generator: torch.Generator) -> Batch:
         """Draw b windows."""
+        return self._drawn(b, generator, self._record)
+
+    def draw_differentiably(self, b: int, generator: torch.Generator) -> Batch:
+        """Draw b windows whose photons carry gradients to the parameters of the PSF.
+
+        The camera's noise becomes normal with the same mean and variance, ``p + sqrt(excess p + v) n`` with n drawn from the standard normal
+        law, so that a frame is a differentiable function of the expected photons p.
+
+        Source: Nehme et al., Nature Methods 17 (2020) 734 (the physical layer); Kingma and Welling, arXiv 1312.6114 (reparametrised draws).
+        """
+        return self._drawn(b, generator, self._record_differentiably)
+
+    def _drawn(self, b: int, generator: torch.Generator, record: Record) -> Batch:
         t = self.frames
         emitters = self.specimen.draw(t, generator, n_movies=b)
         background = self.specimen.draw_background(t, generator, n_movies=b)
@@ -64,7 +81,7 @@ class Simulator:
         expected = self._expected(
             emitters, background, scale[window] if low < high else None, None if origin is None else origin[window], generator
         )
-        photons, excess, variance = self._record(expected, b, generator)
+        photons, excess, variance = record(expected, b, generator)
         level = background.unflatten(0, (b, t)).flatten(1).mean(1)
         noise = torch.exp(self.told_error * torch.randn(2, b, generator=generator, device=generator.device))
         conditions = torch.stack((level * noise[0], excess, variance, self.width_px * scale * noise[1]), 1)
@@ -112,6 +129,21 @@ class Simulator:
         variance = camera.noise_variance(expected.shape[-2:]).mean()
         return photons, excess.expand(b), variance.to(expected.device).expand(b)
 
+    def _record_differentiably(self, expected: Tensor, b: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Expose the frames as `_record` does, with normal noise of the camera's variance."""
+        camera = self.microscope.camera
+        if isinstance(camera, Various):
+            drawn = camera.draw(b, generator)
+            excess, dark = drawn.excess, drawn.noise_variance()
+            each = (b, *(1,) * expected.ndim)
+            factor, floor = excess.reshape(each), dark.reshape(each)
+            mean = expected.unflatten(0, (b, -1))
+            return noisy(mean, factor, floor, generator).flatten(0, 1), excess, dark
+        camera = camera.random_crop(expected.shape, generator)
+        factor = torch.as_tensor(camera.excess, dtype=torch.float32, device=expected.device)
+        floor = camera.noise_variance(expected.shape[-2:]).to(expected.device)
+        return noisy(expected, factor, floor, generator), factor.mean().expand(b), floor.mean().expand(b)
+
     def _inner(self, emitters: Emitters) -> Emitters:
         """Keep the emitters of inner frames whose centres lie inside the frame, and number the inner frames anew."""
         t, c = self.frames, self.context
@@ -121,3 +153,9 @@ class Simulator:
         kept = emitters.select(inside & (position >= c) & (position < t - c))
         frame = kept.frame // t * (t - 2 * c) + kept.frame % t - c
         return Emitters(frame, kept.molecule, kept.x_nm, kept.y_nm, kept.z_nm, kept.photons, kept.channel)
+
+
+def noisy(expected: Tensor, excess: Tensor, floor: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw ``p + sqrt(excess p + v) n``, differentiable in p."""
+    normal = torch.randn(expected.shape, generator=generator, device=expected.device)
+    return expected + (excess * expected + floor).clamp(min=1e-2).sqrt() * normal

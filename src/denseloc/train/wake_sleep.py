@@ -359,6 +359,10 @@ class WakeSleep:
 
     # -------------------------------------------------------------------------------------------------------------------- checkpoints
 
+    def parts(self) -> dict[str, nn.Module]:
+        """Give by name what the optimizers change and checkpoints keep."""
+        return {"localizer": self.localizer, "averaged": self.averaged, **self.also}
+
     def save(self) -> None:
         """Write the checkpoint."""
         assert self.checkpoint is not None

@@ -8,6 +8,7 @@ from .compression import Compressed, compress
 from .conversion import Conversion, convert
 from .demonstration import Demo, demo
 from .inspection import Inspection, inspect
+from .optics_design import Designed, design
 from .picture import render
 from .planning import Plan, plan
 from .recalibration import Recalibrated, recalibrate
@@ -22,6 +23,7 @@ __all__ = [
     "Compressed",
     "Conversion",
     "Demo",
+    "Designed",
     "Inspection",
     "Plan",
     "Recalibrated",
@@ -34,6 +36,7 @@ __all__ = [
     "compress",
     "convert",
     "demo",
+    "design",
     "evaluate",
     "inspect",
     "plan",

@@ -7,9 +7,16 @@ from .base import MaskSettings
 from .double_helix import DoubleHelixMaskSettings
 from .saddle_point import SaddlePointSettings
 from .tetrapod import TetrapodSettings
+from .zernike import ZernikeMaskSettings
 
 MASKS: Shelf[MaskSettings] = Shelf(
-    "mask", TetrapodSettings, SaddlePointSettings, DoubleHelixMaskSettings, AstigmatismSettings, ArrayMaskSettings
+    "mask",
+    TetrapodSettings,
+    SaddlePointSettings,
+    DoubleHelixMaskSettings,
+    AstigmatismSettings,
+    ZernikeMaskSettings,
+    ArrayMaskSettings,
 )
 
 __all__ = [
@@ -20,4 +27,5 @@ __all__ = [
     "MaskSettings",
     "SaddlePointSettings",
     "TetrapodSettings",
+    "ZernikeMaskSettings",
 ]

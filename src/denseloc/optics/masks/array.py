@@ -18,6 +18,30 @@ if TYPE_CHECKING:
     from ..pupil import PupilSettings
 
 
+MOST_RAD = 40.0
+"""Largest phase of a mask: six turns; degrees and grey levels of a light modulator go beyond it, unwrapped masks do not."""
+
+
+def _read(value: Any) -> Any:
+    """Read a MATLAB file or a TIFF; anything else is left to the array's own reader."""
+    is_tiff = isinstance(value, (str, Path)) and str(value).lower().endswith((".tif", ".tiff"))
+    return _read_tiff(str(value)) if is_tiff else _read_mat(value)
+
+
+def _read_tiff(path: str) -> Any:
+    """Read an image of one page."""
+    import tifffile
+
+    try:
+        image = tifffile.imread(path)
+        if not image.size:
+            raise ValueError("it holds no image")
+        return image
+    except (OSError, ValueError, tifffile.TiffFileError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ValueError(f"cannot read the mask {path} ({reason}); give a TIFF of one page of 32-bit phases") from None
+
+
 def _read_mat(value: Any) -> Any:
     """Read ``mask.mat`` or ``mask.mat:variable``; anything else is left to the array's own reader."""
     path, dot, variable = str(value).rpartition(".mat") if isinstance(value, (str, Path)) else ("", "", "")
@@ -52,8 +76,8 @@ class ArrayMaskSettings(MaskSettings):
     """
 
     kind: Literal["array"] = "array"
-    values: Annotated[Array, BeforeValidator(_read_mat)] = Field(
-        description="(rows, columns) phases in rad: an array, a .npy file, a MATLAB file 'mask.mat' or 'mask.mat:variable'"
+    values: Annotated[Array, BeforeValidator(_read)] = Field(
+        description="(rows, columns) phases in rad: an array, a .npy file, a TIFF, a MATLAB file 'mask.mat' or 'mask.mat:variable'"
     )
     aperture_px: float | None = Field(None, gt=2, description="diameter of the aperture in pixels of the mask")
     pixel_um: float | None = Field(None, gt=0, description="width of a pixel of the mask")
@@ -65,6 +89,11 @@ class ArrayMaskSettings(MaskSettings):
         if self.values.ndim != 2 or min(self.values.shape) < 4 or not np.isfinite(self.values).all():
             raise ValueError(
                 f"a mask is an array (rows, columns) of at least 4 x 4 finite phases (found shape {self.values.shape})"
+            )
+        largest = float(np.abs(self.values).max())
+        if largest > MOST_RAD:
+            raise ValueError(
+                f"phases up to {largest:.4g}; expected rad (a turn is 6.28): divide degrees by 57.3, grey levels by their number a turn"
             )
         given = [n for n in ("pixel_um", "focal_length_mm", "magnification") if getattr(self, n) is not None]
         if given and (len(given) < 3 or self.aperture_px is not None):
