@@ -29,7 +29,8 @@ def windows_of(drawn: Drawn, localizer: TrainableLocalizer, n: int, seed: int) -
     start, y, x = (torch.randint(limit, (n,), generator=generator).tolist() for limit in limits)
     cut = torch.stack([photons[f : f + t, :, i : i + SIDE_PX, j : j + SIDE_PX] for f, i, j in zip(start, y, x, strict=True)])
     level = torch.full((n, 1, SIDE_PX, SIDE_PX), drawn.told.background)
-    return Windows(cut, level, localizer.scales.reference.tensor(n), torch.zeros(n, 2))
+    told = drawn.told if localizer.settings.is_told else localizer.scales.reference
+    return Windows(cut, level, told.tensor(n), torch.zeros(n, 2))
 
 
 def adapted(

@@ -72,8 +72,10 @@ class Setting:
     scale: float = 1.0
 
 
-def trained(name: str, document: Experiment, minutes: float, setting: Setting) -> Model:
+def trained(name: str, document: Experiment, minutes: float, setting: Setting, start_from: str | None = None) -> Model:
     """Train a model for so many minutes of one core, unless it is there; goes on where it was interrupted.
+
+    It begins with the weights of ``start_from`` where that is given.
 
     The steps that fit are timed by the clock of the process, so that other work on the machine takes nothing away, and are kept beside the model.
     """
@@ -97,7 +99,7 @@ def trained(name: str, document: Experiment, minutes: float, setting: Setting) -
                 flush=True,
             )
 
-    return train(document, file, resume=True, report=report)
+    return train(document, file, start_from=start_from, resume=True, report=report)
 
 
 def seconds_per_step(document: Experiment) -> float:
