@@ -86,6 +86,15 @@ def test_thunderstorm_headers(tmp_path, header, end):
     np.testing.assert_array_equal(found.sigma_y_nm, found.sigma_x_nm)
 
 
+def test_two_widths(tmp_path):
+    values = {"frame": [0, 1], "x_nm": [1, 2], "y_nm": [1, 2], "width_x_nm": [130.0, 140.0], "width_y_nm": [150.0, 160.0]}
+    write_table(tmp_path / "t.csv", Localizations(values))
+    assert '"sigma1 [nm]","sigma2 [nm]"' in (tmp_path / "t.csv").read_text()
+    found = read_table(tmp_path / "t.csv")
+    np.testing.assert_array_equal(found.width_x_nm, [130, 140])
+    np.testing.assert_array_equal(found.width_y_nm, [150, 160])
+
+
 def test_micrometres(tmp_path):
     found = text_table(tmp_path / "t.csv", '"frame","x [um]","y [µm]"\n1,1.5,2.5\n')
     np.testing.assert_allclose([found.x_nm[0], found.y_nm[0]], [1500, 2500])

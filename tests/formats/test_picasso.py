@@ -48,6 +48,15 @@ def test_conventions(tmp_path, table):
     assert picasso_keeps(locs, info[0]).all()
 
 
+def test_two_widths(tmp_path, table):
+    wide = table.with_columns(width_x_nm=1.2 * table.width_nm, width_y_nm=1.5 * table.width_nm)
+    write_table(tmp_path / "t.hdf5", wide)
+    found = read_table(tmp_path / "t.hdf5")
+    for name in ("width_x_nm", "width_y_nm"):
+        np.testing.assert_allclose(found.columns[name], wide.columns[name], rtol=1e-5)
+    np.testing.assert_allclose(found.width_nm, np.sqrt((1.2**2 + 1.5**2) / 2) * table.width_nm, rtol=1e-5)
+
+
 def test_round_trip(tmp_path, table):
     write_table(tmp_path / "t.hdf5", table)
     found = read_table(tmp_path / "t.hdf5")

@@ -215,3 +215,30 @@ def test_a_psf_for_other_planes_is_refused() -> None:
 def test_impossible_sections_are_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(DocumentError, match=words):
         single(**change)
+
+
+def test_widths_at_an_angle_become_columns() -> None:
+    wide = AstigmaticSettings(width_nm=130, width_ratio=1.4, focus_a_nm=0, focus_b_nm=0, depth_nm=1e6, angle_deg=25, roi_px=25)
+    movie = frames(X, Y, psf=wide, noise=False)
+    table = single(free_width="rotated")(movie)
+    assert_found(table, X, Y, atol=0.5)
+    np.testing.assert_allclose(table.width_x_nm, 130, rtol=0.01)
+    np.testing.assert_allclose(table.width_y_nm, 182, rtol=0.01)
+    np.testing.assert_allclose(table.angle_deg, 25, atol=0.5)
+    straight = single(free_width="xy")(movie)
+    assert {"width_x_nm", "width_y_nm"} <= set(straight.columns)
+    assert not {"angle_deg", "width_nm", "sigma_width_x_nm"} & set(straight.columns)
+
+
+def test_widths_of_a_psf_that_has_none_are_refused_at_once() -> None:
+    helix = DoubleHelixSettings(width_nm=140, separation_nm=700, turn_deg_per_um=80, roi_px=25)
+    with pytest.raises(ModelError, match="free_width 'rotated': two widths and an angle of DoubleHelixPSF"):
+        single(free_width="rotated", psf=helix)
+    with pytest.raises(DocumentError, match="free_width"):
+        single(free_width="both")
+
+
+def test_least_squares_say_more_than_the_bound() -> None:
+    table = single(estimator="least_squares")(frames(X, Y))
+    assert_found(table, X, Y, atol=20)
+    assert ((table.sigma_x_nm > 1.05 * table.crlb_x_nm) & (table.sigma_x_nm < 2 * table.crlb_x_nm)).all()

@@ -36,6 +36,9 @@ COLUMNS: dict[str, Column] = {
         Column("crlb_y_nm", "float32", "nm", "Cramer-Rao bound of y_nm as a standard deviation"),
         Column("crlb_z_nm", "float32", "nm", "Cramer-Rao bound of z_nm as a standard deviation"),
         Column("width_nm", "float32", "nm", "fitted size of the PSF as a Gaussian standard deviation"),
+        Column("width_x_nm", "float32", "nm", "fitted width along x, or along the axis of the spot that is nearer to x"),
+        Column("width_y_nm", "float32", "nm", "fitted width along y, or along the other axis of the spot"),
+        Column("angle_deg", "float32", "deg", "direction of the axis of width_x_nm, from +x towards +y; above -45 and up to 45"),
         Column("log_likelihood", "float32", "", "log-likelihood of the fit, of all pixels that were fitted together"),
         Column("p_value", "float32", "", "probability that pixels which follow the model agree worse with it than these"),
         Column(

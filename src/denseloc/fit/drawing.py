@@ -1,8 +1,8 @@
 """How a PSF meets windows: what of it is free in a fit, and its score against the pixels.
 
-Parameters of a spot stand in the order x, y (px, pixel centres on the integers of the window), [depth in nm, factor on the width, or factors on
-the widths along x and y], photons, background. An emitter may lie off the middle of its window: its position is split into a pixel and a
-fraction in -0.5 .. 0.5, the PSF is drawn for the fraction and its patch is moved by whole pixels.
+Parameters of a spot stand in the order x, y (px, pixel centres on the integers of the window), [depth in nm, factor on the width, factors on the
+widths along x and y, or the l, p, q of `rotated`], photons, background. An emitter may lie off the middle of its window: its position is split
+into a pixel and a fraction in -0.5 .. 0.5, the PSF is drawn for the fraction and its patch is moved by whole pixels.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from torch import Tensor
 from ..kernels.spot_score import naive, score, score_aligned
 from ..optics import PSF, AstigmaticPSF, GaussianPSF
 from ..optics.base import gaussian_width
+from . import rotated
 from .noise import Noise
 
-Third = Literal["depth", "width", "widths"]
-"""What is found besides x and y; "widths" are two, along x and y."""
+Third = Literal["depth", "width", "widths", "rotated"]
+"""What is found besides x and y; "widths" are two, along x and y; "rotated" two along axes at any angle."""
 
 STEPS = {torch.float32: (0.02, 4.0, 4e-3), torch.float64: (1e-4, 1e-2, 1e-5)}
 """Steps of differences: px, nm of depth, and of the factor on the width."""
@@ -146,17 +147,19 @@ class Drawing:
     def __init__(self, psf: PSF, third: Third | None, like: Tensor, origin_nm: Tensor | None = None) -> None:
         self.psf = frozen(psf, like.dtype, like.device)
         self.third: Third | None = third
-        self.n_coordinates = {None: 2, "depth": 3, "width": 3, "widths": 4}[third]
+        self.n_coordinates = {None: 2, "depth": 3, "width": 3, "widths": 4, "rotated": 5}[third]
         self.focus_nm = focus_of(self.psf) if third in ("width", "widths") else 0.0
         self.origin_nm = origin_nm if psf.varies_in_field else None
-        self.is_aligned = psf.maps is None and (
-            type(psf) is GaussianPSF or (type(psf) is AstigmaticPSF and float(psf.angle_deg.detach()) == 0)
-        )
+        is_gaussian = psf.maps is None and type(psf) in (GaussianPSF, AstigmaticPSF)
+        lies_along = not isinstance(psf, AstigmaticPSF) or float(psf.angle_deg.detach()) == 0
+        self.is_aligned = is_gaussian and lies_along and third != "rotated"
         if third == "widths" and not self.is_aligned:
             raise ValueError(
                 f"widths along x and y of {type(psf).__name__}; they can be found for Gaussians that lie along the pixels and "
                 "carry no maps, so find one width, or give another PSF"
             )
+        if third == "rotated" and not is_gaussian:
+            raise ValueError(f"two widths and an angle of {type(psf).__name__}; they can be found for Gaussians that carry no maps")
 
     @property
     def batch(self) -> int:
@@ -165,7 +168,10 @@ class Drawing:
         return min(1024, max(64, CACHE // numbers // LANES * LANES))
 
     def score(self, windows: Windows, which: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Score spots (m, p) against windows ``which`` (m,); objective, gradient and Fisher matrix as in kernels/spot_score."""
+        """Score spots (m, p) against windows ``which`` (m,); objective, gradient and Fisher matrix as in kernels/spot_score.
+
+        There is no kernel for two widths and an angle: `terms.likelihood` does it.
+        """
         photons, background = at[:, self.n_coordinates], at[:, self.n_coordinates + 1 :]
         if self.is_aligned:
             width, growth = self._widths(at)
@@ -184,6 +190,8 @@ class Drawing:
 
     def fractions(self, which: Tensor, at: Tensor, shape_px: tuple[int, int]) -> Tensor:
         """Draw spots (m, p) into windows ``which`` (m,): (m, planes, h, w) fractions of their photons."""
+        if self.third == "rotated":
+            return self._rotated(at, shape_px)[0]
         if self.third == "widths":
             return naive.drawn_aligned(at[:, :2], self._widths(at)[0], shape_px)
         whole, part = split(at[:, :2])
@@ -192,6 +200,25 @@ class Drawing:
         return naive.placed(
             draw(self.psf, padded, self.third, self._places(which, at), self.focus_nm)[:n], whole[:, 1], whole[:, 0], shape_px
         )
+
+    def images(self, which: Tensor, at: Tensor, shape_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Draw spots (m, p) as `fractions` does, with the derivatives (m, d, planes, h, w) by the d coordinates; float64."""
+        if self.third == "rotated":
+            return self._rotated(at, shape_px)
+        if self.is_aligned:
+            width, growth = self._widths(at)
+            values, slopes = _aligned(torch.cat((at[:, :2], width), 1), shape_px)
+            lateral, grown = slopes[:, :2], growth[:, :, None, None, None] * slopes[:, 2:]
+            grown = grown if self.third == "widths" else grown.sum(1, keepdim=True)
+            return values, torch.cat((lateral, grown), 1)[:, : self.n_coordinates]
+        whole, part = split(at[:, :2])
+        padded = self._in_lanes(torch.cat((part, self._third_of(at)[:, None]), 1))
+        both = patches(self.psf, padded[:, :2], padded[:, 2], self.third, self._places(which, at), self.focus_nm)
+        values, slopes = (naive.placed(one[: len(at)].double(), whole[:, 1], whole[:, 0], shape_px) for one in both)
+        return values, slopes
+
+    def _rotated(self, at: Tensor, shape_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        return rotated.drawn(at[:, :5].double(), self.psf.settings.width_in_focus_nm(), self.psf.pixel_size_nm, shape_px)
 
     def _places(self, which: Tensor, at: Tensor) -> Tensor | None:
         """Give the places (x, y) in the field of spots (m, p), filled up to full lanes, where the PSF asks for them."""
@@ -232,3 +259,11 @@ class Drawing:
         if psf.depth_nm is not None:
             width = gaussian_width(z_nm, psf.width_nm, psf.focus_nm, psf.depth_nm)
         return torch.stack((width, width), 1).to(z_nm.dtype)
+
+
+def _aligned(at: Tensor, shape_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Draw aligned Gaussians at (m, 4) x, y and widths along them in px, with the derivatives (m, 4, 1, h, w) by each, as differences."""
+    steps = STEPS[torch.float64][2] * torch.eye(4, dtype=at.dtype, device=at.device)
+    there = (at + torch.cat((torch.zeros_like(steps[:1]), steps, -steps))[:, None]).flatten(0, 1)
+    drawn = naive.drawn_aligned(there[:, :2], there[:, 2:], shape_px).unflatten(0, (9, len(at)))
+    return drawn[0], ((drawn[1:5] - drawn[5:]) / (2 * STEPS[torch.float64][2])).transpose(0, 1)

@@ -1,15 +1,18 @@
-"""One emitter in each window: position, depth, photons and background by maximum likelihood, with their bounds."""
+"""One emitter in each window: position, depth, photons and background by maximum likelihood or least squares, with their bounds."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..optics import PSF
-from . import on_cpu
+from . import on_cpu, rotated, terms
 from .deviance import deviance, expected_moments, p_value
 from .drawing import DEPTHS_NM, Drawing, Third, Windows
 from .fisher import invert
@@ -19,6 +22,18 @@ from .start import Masks, by_least_squares, by_moments, depth_starts, masks_of
 
 LEAST_PHOTONS, LEAST_BACKGROUND = 1e-2, 1e-3
 WIDTHS = (0.3, 4.0)  # factors on the width that are believed
+LEANS = (-rotated.MOST_LEAN, rotated.MOST_LEAN)
+FreeWidth = bool | Literal["xy", "rotated"]
+Estimator = Literal["likelihood", "least_squares"]
+THIRDS: dict[Third | None, tuple[str, ...]] = {
+    None: (),
+    "depth": ("z_nm",),
+    "width": ("width_nm",),
+    "widths": ("width_x_nm", "width_y_nm"),
+    "rotated": ("width_x_nm", "width_y_nm", "angle_deg"),
+}
+Score = Callable[[Windows, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""(windows, which (m,), parameters (m, p)) -> objective, gradient, curvature, as `levenberg.Score`."""
 CHUNK_PX = 1 << 20  # pixels that are held at once beside the windows themselves
 
 
@@ -27,10 +42,11 @@ class SingleFits:
     """Estimates of n spots; all tensors have length n. Positions count from the outer corner of each window's pixel (0, 0).
 
     Args:
-        names: the fitted parameters: x_nm, y_nm, [z_nm, width_nm, or width_x_nm and width_y_nm,] photons,
+        names: the fitted parameters: x_nm, y_nm, [z_nm, width_nm, or width_x_nm and width_y_nm and, at any angle, angle_deg,] photons,
             background (or background_0, background_1, ... of the planes).
         values: (n, p) float64.
-        covariance: (n, p, p) inverse of the Fisher matrix at the estimates.
+        covariance: (n, p, p) of the estimates; of the likeliest ones, the inverse of the Fisher matrix there.
+        bound: (n, p, p) inverse of the Fisher matrix at the estimates.
         log_likelihood: of the Poisson counts of `noise`.
         deviance_ratio: deviance over its expectation; about 1 where the model holds.
         p_value: probability of a worse agreement if the model holds.
@@ -41,6 +57,7 @@ class SingleFits:
     names: tuple[str, ...]
     values: Tensor
     covariance: Tensor
+    bound: Tensor
     log_likelihood: Tensor
     deviance_ratio: Tensor
     p_value: Tensor
@@ -56,10 +73,15 @@ class SingleFits:
     def __getitem__(self, name: str) -> Tensor:
         return self.values[:, self.names.index(name)]
 
+    def sigma(self, name: str) -> Tensor:
+        """Give the standard deviation of a parameter, (n,)."""
+        index = self.names.index(name)
+        return self.covariance[:, index, index].sqrt()
+
     def crlb(self, name: str) -> Tensor:
         """Give the Cramer-Rao bound of a parameter as a standard deviation, (n,)."""
         index = self.names.index(name)
-        return self.covariance[:, index, index].sqrt()
+        return self.bound[:, index, index].sqrt()
 
 
 def fit_single(
@@ -69,7 +91,8 @@ def fit_single(
     excess: float = 1.0,
     noise_variance: Tensor | float = 0.0,
     depth: bool | None = None,
-    free_width: bool | Literal["xy"] = False,
+    free_width: FreeWidth = False,
+    estimator: Estimator = "likelihood",
     z_range_nm: tuple[float, float] | None = None,
     z_starts_nm: Tensor | None = None,
     start_nm: Tensor | None = None,
@@ -88,7 +111,9 @@ def fit_single(
         photons: (n, planes, h, w) or (n, h, w) windows; NaN where there is no pixel.
         excess, noise_variance: noise of the photons, ``excess mu + noise_variance``; the variance one number or broadcastable to the windows.
         depth: whether z is found; as the PSF's kind says if None.
-        free_width: find the width instead of z; "xy" for one along x and one along y, of a Gaussian that lies along the pixels.
+        free_width: find the width instead of z; "xy" for one along x and one along y, of a Gaussian that lies along the pixels;
+            "rotated" for two along axes at any angle: width_x_nm along the axis nearer to x, at angle_deg from +x towards +y.
+        estimator: "least_squares" weighs all pixels alike and knows no noise but for the covariance and the p-value.
         z_range_nm: depths searched; those of the PSF if None.
         z_starts_nm: (s,) depths to begin with; chosen by the shape of the PSF if None.
         start_nm: (n, 2 or 3) x, y[, z] to begin with, in place of moments and depths.
@@ -106,7 +131,7 @@ def fit_single(
     if photons.ndim != 4 or photons.shape[1] != psf.planes:
         raise ValueError(f"windows of shape {tuple(photons.shape)}; expected (n, {psf.planes}, h, w) for this PSF")
     noise = Noise(excess, noise_variance)
-    drawing = Drawing(psf, _third(psf, depth, free_width), photons, origin_nm)
+    drawing = Drawing(psf, third_of(psf, depth, free_width), photons, origin_nm)
     z_range = z_range_nm or psf.z_range_nm or DEPTHS_NM
     depths = torch.zeros(1)
     if drawing.third == "depth":
@@ -115,27 +140,49 @@ def fit_single(
     places = None if start_nm is None else _given(drawing, start_nm.to(photons.device), depths)
     masks = masks_of(drawing.psf, depths, (photons.shape[2], photons.shape[3]))
     limits = _limits(drawing, photons, 1 if shared_background else psf.planes, z_range, reach_px)
-    if on_cpu.takes(drawing, photons):
+    if estimator == "likelihood" and on_cpu.takes(drawing, photons):
         starts = masks if places is None else places
         found, covariance, sums = on_cpu.fit(
             drawing, photons, noise, starts, depths, limits, LEAST_PHOTONS, tries, tolerance, max_iterations
         )
+        bound = covariance
     else:
         windows = Windows.of(photons, noise)
         parts = [
             _starts(drawing, photons[some], some, depths, masks if places is None else places[some], shared_background)
             for some in _slices(photons)
         ]
-        found = _best(drawing, windows, torch.cat(parts), limits, tries, tolerance, max_iterations)
-        every, covariance = torch.arange(len(photons), device=photons.device), invert(found.fisher)
+        score = _score(drawing, estimator)
+        found = _best(drawing, score, windows, torch.cat(parts), limits, tries, tolerance, max_iterations)
+        every = torch.arange(len(photons), device=photons.device)
+        covariance = bound = invert(found.fisher) if estimator == "likelihood" else torch.empty(0)
         sums = torch.cat([_agreement(drawing, windows, every[some], found.at[some], noise) for some in _slices(photons)])
-    return _finish(drawing, found, covariance, sums, limits)
+        if estimator == "least_squares":
+            spread = [terms.spread(drawing, windows, every[some], found.at[some]) for some in _batches(drawing, len(photons))]
+            covariance, bound, more = (torch.cat(part) for part in zip(*spread, strict=True))
+            sums[:, 2] += more
+    return _finish(drawing, found, covariance, bound, sums, limits)
 
 
-def _third(psf: PSF, depth: bool | None, free_width: bool | Literal["xy"]) -> Third | None:
+def third_of(psf: PSF, depth: bool | None, free_width: FreeWidth) -> Third | None:
+    """Say what is found besides x and y; arguments as for `fit_single`."""
+    if isinstance(free_width, str):
+        return "widths" if free_width == "xy" else "rotated"
     if free_width:
-        return "widths" if free_width == "xy" else "width"
+        return "width"
     return "depth" if (psf.settings.tells_depth if depth is None else depth) else None
+
+
+def _score(drawing: Drawing, estimator: Estimator) -> Score:
+    """Choose what is to be climbed."""
+    if estimator == "least_squares":
+        return partial(terms.squares, drawing)
+    return partial(terms.likelihood, drawing) if drawing.third == "rotated" else drawing.score
+
+
+def _batches(drawing: Drawing, n: int) -> list[slice]:
+    """Cut n spots into parts that are best drawn at once; at least one, which may be empty."""
+    return [slice(i, i + drawing.batch) for i in range(0, max(1, n), drawing.batch)]
 
 
 def _slices(windows: Tensor) -> list[slice]:
@@ -154,10 +201,10 @@ def _given(drawing: Drawing, start_nm: Tensor, depths: Tensor) -> Tensor:
 
 
 def _with_third(drawing: Drawing, lateral: Tensor, depths: Tensor) -> Tensor:
-    """Put the depths (s,), or factors of 1 on the widths, beside positions (n, s, 2)."""
+    """Put the depths (s,), factors of 1 on the widths, or a round spot, beside positions (n, s, 2)."""
     if drawing.third is None:
         return lateral
-    third = depths if drawing.third == "depth" else torch.ones_like(depths)
+    third = depths if drawing.third == "depth" else torch.full_like(depths, 0.0 if drawing.third == "rotated" else 1.0)
     more = third.to(lateral)[None, :, None].expand(len(lateral), -1, drawing.n_coordinates - 2)
     return torch.cat((lateral, more), 2)
 
@@ -181,7 +228,10 @@ def _limits(drawing: Drawing, photons: Tensor, lights: int, z_range: tuple[float
     low = [m - r for m, r in zip(middle, reach, strict=True)]
     high = [m + r for m, r in zip(middle, reach, strict=True)]
     stride = [1.0, 1.0]
-    if drawing.third:
+    if drawing.third == "rotated":
+        low, high = ([*side, math.log(width), *[lean] * 2] for side, width, lean in zip((low, high), WIDTHS, LEANS, strict=True))
+        stride += [0.3] * 3
+    elif drawing.third:
         bounds = z_range if drawing.third == "depth" else WIDTHS
         more = drawing.n_coordinates - 2
         low, high = [*low, *[bounds[0]] * more], [*high, *[bounds[1]] * more]
@@ -192,18 +242,25 @@ def _limits(drawing: Drawing, photons: Tensor, lights: int, z_range: tuple[float
 
 
 def _best(
-    drawing: Drawing, windows: Windows, starts: Tensor, limits: Limits, tries: int, tolerance: float, max_iterations: int
+    drawing: Drawing,
+    score: Score,
+    windows: Windows,
+    starts: Tensor,
+    limits: Limits,
+    tries: int,
+    tolerance: float,
+    max_iterations: int,
 ) -> Climb:
     """Follow the likeliest starts (n, s, p) and keep the best end of each spot; ends that have not converged come last."""
     n, s, p = starts.shape
     followed = min(s, tries)
     if followed < s:
         every = torch.arange(n, device=starts.device)
-        likely = [_in_parts(drawing, windows, every, starts[:, k]) for k in range(s)]
+        likely = [torch.cat([score(windows, every[i], starts[i, k])[0] for i in _batches(drawing, n)]) for k in range(s)]
         chosen = torch.stack(likely, 1).topk(followed, dim=1, largest=False).indices
         starts = starts.gather(1, chosen[:, :, None].expand(-1, -1, p))
     found = climb(
-        lambda which, at: drawing.score(windows, which // followed, at),
+        lambda which, at: score(windows, which // followed, at),
         starts.reshape(-1, p).contiguous(),
         limits,
         tolerance=tolerance,
@@ -218,47 +275,57 @@ def _best(
     return Climb(*(getattr(found, name)[best] for name in ("at", "objective", "fisher", "iterations", "converged")))
 
 
-def _in_parts(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor) -> Tensor:
-    """Give the objective of spots, some at a time."""
-    step = drawing.batch
-    return torch.cat([drawing.score(windows, which[i : i + step], at[i : i + step])[0] for i in range(0, max(1, len(at)), step)])
-
-
 def _at_limit(at: Tensor, limits: Limits, n_coordinates: int) -> Tensor:
     pressed = (at <= limits.low) | (at >= limits.high)
     return pressed[:, :n_coordinates].any(1) | (at[:, n_coordinates] <= LEAST_PHOTONS)
 
 
-def _finish(drawing: Drawing, found: Climb, covariance: Tensor, sums: Tensor, limits: Limits) -> SingleFits:
+def _finish(drawing: Drawing, found: Climb, covariance: Tensor, bound: Tensor, sums: Tensor, limits: Limits) -> SingleFits:
     """Give the ends in nm, with the verdict of the sums (n, 4) of log-likelihood, deviance, its expectation and its variance."""
     p = found.at.shape[1]
     likelihood, deviances, expected, variance = sums.unbind(1)
     expected, variance = (expected - p).clamp(min=0.1), (variance - 2 * p).clamp(min=0.1)
-    pixel = drawing.psf.pixel_size_nm
-    units = torch.ones(p, dtype=torch.float64, device=found.at.device)
-    units[0], units[1] = pixel[1], pixel[0]
-    if drawing.third == "width":
-        units[2] = drawing.psf.settings.width_in_focus_nm()
-    elif drawing.third == "widths":
-        units[2:4] = drawing.widths_nm(units.new_tensor([drawing.focus_nm]))[0]
-    values = found.at * units
-    values[:, 0] += 0.5 * pixel[1]
-    values[:, 1] += 0.5 * pixel[0]
+    values, by_place = _in_nm(drawing, found.at)
+    covariance, bound = (_carried(one, by_place) for one in (covariance, bound))
     lights = p - drawing.n_coordinates - 1
-    third = {None: (), "depth": ("z_nm",), "width": ("width_nm",), "widths": ("width_x_nm", "width_y_nm")}[drawing.third]
     background = ("background",) if lights == 1 else tuple(f"background_{k}" for k in range(lights))
-    covariance = covariance * units[:, None] * units
     sound = torch.isfinite(covariance.diagonal(dim1=1, dim2=2)).all(1) & torch.isfinite(likelihood)
     return SingleFits(
-        names=("x_nm", "y_nm", *third, "photons", *background),
+        names=("x_nm", "y_nm", *THIRDS[drawing.third], "photons", *background),
         values=values,
         covariance=covariance,
+        bound=bound,
         log_likelihood=likelihood,
         deviance_ratio=deviances / expected,
         p_value=p_value(deviances, expected, variance),
         iterations=found.iterations,
         converged=found.converged & sound & ~_at_limit(found.at, limits, drawing.n_coordinates),
     )
+
+
+def _carried(covariance: Tensor, slopes: Tensor) -> Tensor:
+    """Carry covariances (n, p, p) over to other parameters by their derivatives; what is not known stays infinite."""
+    known = torch.isfinite(covariance).all(2, keepdim=True).all(1, keepdim=True)
+    carried = slopes @ torch.where(known, covariance, 0.0) @ slopes.transpose(1, 2)
+    return torch.where(known, carried, float("inf"))
+
+
+def _in_nm(drawing: Drawing, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the parameters (n, p) in the units of `SingleFits`, and their derivatives (n or 1, p, p) by those of the fit."""
+    pixel, p = drawing.psf.pixel_size_nm, at.shape[1]
+    units = torch.ones(p, dtype=torch.float64, device=at.device)
+    units[0], units[1] = pixel[1], pixel[0]
+    if drawing.third == "width":
+        units[2] = drawing.psf.settings.width_in_focus_nm()
+    elif drawing.third == "widths":
+        units[2:4] = drawing.widths_nm(units.new_tensor([drawing.focus_nm]))[0]
+    values, slopes = at * units, torch.diag(units)[None]
+    values[:, 0] += 0.5 * pixel[1]
+    values[:, 1] += 0.5 * pixel[0]
+    if drawing.third == "rotated":
+        slopes = slopes.repeat(len(at), 1, 1)
+        values[:, 2:5], slopes[:, 2:5, 2:5] = rotated.to_axes(at[:, 2:5], drawing.psf.settings.width_in_focus_nm())
+    return values, slopes
 
 
 def _agreement(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor, noise: Noise) -> Tensor:
@@ -272,5 +339,5 @@ def _agreement(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor, no
     there = ~torch.isnan(counts)
     counts = torch.where(there, counts, mean).clamp(min=0)
     term = torch.special.xlogy(counts, mean) - mean - torch.lgamma(counts + 1)
-    terms = (term, deviance(counts, mean), *expected_moments(mean, dark, noise.is_amplified))
-    return torch.stack([torch.where(there, t, 0.0).sum((1, 2, 3), dtype=torch.float64) for t in terms], 1)
+    parts = (term, deviance(counts, mean), *expected_moments(mean, dark, noise.is_amplified))
+    return torch.stack([torch.where(there, part, 0.0).sum((1, 2, 3), dtype=torch.float64) for part in parts], 1)

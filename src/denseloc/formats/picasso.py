@@ -184,8 +184,8 @@ def _to_picasso(part: Localizations, pixel: float) -> np.ndarray:
     columns: dict[str, np.ndarray] = {"frame": part.frame, "x": nm_to_index(part.x_nm, pixel), "y": nm_to_index(part.y_nm, pixel)}
     for theirs, ours, unit in (
         ("photons", ("photons",), 1.0),
-        ("sx", ("width_nm",), pixel),
-        ("sy", ("width_nm",), pixel),
+        ("sx", ("width_x_nm", "width_nm"), pixel),
+        ("sy", ("width_y_nm", "width_nm"), pixel),
         ("bg", ("background",), 1.0),
         ("lpx", ("sigma_x_nm", "crlb_x_nm"), pixel),
         ("lpy", ("sigma_y_nm", "crlb_y_nm"), pixel),
@@ -296,6 +296,8 @@ def _from_picasso(locs: np.ndarray, provenance: Provenance, path: Path) -> dict[
     }
     if "sx" in values and "sy" in values:
         columns["width_nm"] = np.sqrt((values["sx"] ** 2 + values["sy"] ** 2) / 2) * pixel
+        if not np.array_equal(values["sx"], values["sy"], equal_nan=True):
+            columns["width_x_nm"], columns["width_y_nm"] = values["sx"] * pixel, values["sy"] * pixel
     for theirs, ours, unit in (
         ("photons", "photons", 1.0),
         ("bg", "background", 1.0),

@@ -1,4 +1,4 @@
-"""Single-emitter fits: local maxima of a matched filter, and the maximum-likelihood fit of one emitter around each.
+"""Single-emitter fits: local maxima of a matched filter, and the fit of one emitter around each, by maximum likelihood or least squares.
 
 The classical method for molecules that do not overlap; level with the Cramer-Rao bound there. The filter is the least-squares estimate of the
 photons of an emitter on each pixel, with the background of the window around it, over its own standard deviation.
@@ -18,9 +18,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from ..data import Frames, Localizations
+from ..data import COLUMNS, Frames, Localizations
+from ..errors import ModelError
 from ..fit import Noise, SingleFits, fit_single
-from ..fit.drawing import number_type
+from ..fit.drawing import Drawing, number_type
+from ..fit.single import third_of
 from ..fit.start import depth_starts
 from ..optics import PSF, PSFSettings
 from ..units import PixelSize
@@ -37,7 +39,13 @@ class SingleSettings(WindowedSettings):
     """``[localizer] kind = "single"``."""
 
     kind: Literal["single"] = "single"
-    free_width: bool = Field(False, description="find the width of each emitter, in place of its depth")
+    free_width: bool | Literal["xy", "rotated"] = Field(
+        False,
+        description="find the width of each emitter, in place of its depth: one, one along x and one along y, or two along axes at any angle",
+    )
+    estimator: Literal["likelihood", "least_squares"] = Field(
+        "likelihood", description="what is sought: the likeliest parameters, or those of the least squares, with all pixels alike"
+    )
     significance: float = Field(5.0, gt=0, description="least height of a maximum over the noise of its filter")
     least_p_value: float = Field(0.0, ge=0, lt=1, description="leave out fits whose image agrees worse with the model; 0 keeps all")
 
@@ -54,6 +62,15 @@ class Single(Fitting):
     """Finds maxima and fits one emitter to each. It knows no probability, so that no threshold on it applies."""
 
     settings: SingleSettings
+
+    def __init__(self, settings: SingleSettings, scales: Scales) -> None:
+        super().__init__(settings, scales)
+        if isinstance(settings.free_width, str):
+            psf = self.psf_settings(scales.pixel_size_nm).build(scales.pixel_size_nm)
+            try:
+                Drawing(psf, third_of(psf, None, settings.free_width), torch.zeros(0))
+            except ValueError as error:
+                raise ModelError(f"free_width '{settings.free_width}': {error}") from None
 
     def patch_px(self) -> int:
         """Give the pixels across a Gaussian that nobody gave: a window, from wherever a fit may go."""
@@ -110,6 +127,7 @@ class Single(Fitting):
             noise_variance=variance,
             depth=self.finds_depth,
             free_width=self.settings.free_width,
+            estimator=self.settings.estimator,
             z_range_nm=self.settings.depths_of(psf, self.scales),
             reach_px=self._reach + 0.5,
             origin_nm=corner.flip(1) * torch.tensor(frames.pixel_size_nm[::-1], device=peaks.device),
@@ -134,8 +152,8 @@ def _to_localizations(fits: SingleFits, frame: Tensor, corner_px: Tensor, good: 
         if name.startswith("background"):
             continue
         columns[name] = fits[name]
-        if name != "width_nm":
-            columns[f"sigma_{name}"] = fits.crlb(name)
+        if f"sigma_{name}" in COLUMNS:
+            columns[f"sigma_{name}"] = fits.sigma(name)
         if name in ("x_nm", "y_nm", "z_nm"):
             columns[f"crlb_{name}"] = fits.crlb(name)
     columns["x_nm"] = columns["x_nm"] + corner_px[:, 1] * pixel_size_nm[1]
