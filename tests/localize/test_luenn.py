@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,13 @@ def test_weights_that_do_not_fit_are_one_line(tmp_path: Path, harm: str, words: 
 def test_only_the_papers_size_takes_weights() -> None:
     with pytest.raises(DocumentError, match="VGG19, which preset 'small' does not hold; take preset 'paper'"):
         parse(LuennSettings, {"preset": "small", "encoder_weights": "vgg19.safetensors"}, "document")
+
+
+def test_the_file_of_the_weights_counts_from_the_documents_folder(tiny_document: dict[str, Any], tmp_path: Path) -> None:
+    section = {"kind": "luenn", "preset": "paper", "encoder_weights": "weights/vgg19.safetensors"}
+    (tmp_path / "document.json").write_text(json.dumps(tiny_document | {"localizer": section}))
+    experiment = Experiment.from_file(tmp_path / "document.json")
+    assert experiment.localizer.encoder_weights == str(tmp_path / "weights" / "vgg19.safetensors")
 
 
 def test_a_model_is_loaded_without_the_file_of_its_first_weights() -> None:
