@@ -43,6 +43,6 @@ def glance(movie: Movie, ready: Preparation) -> Suitability | None:
 def with_findings(ready: Preparation, seen: Suitability) -> Preparation:
     """Put what a glance has found in place of what the pixels alone say of the same, which it has weighed; one warning of a camera is enough."""
     weighed = {finding.text for finding in ready.outside}
-    others = [text for text in ready.warnings if text not in weighed]
-    kept = [] if "camera" in seen.topics else others
+    doubt = ready.measured.doubt if "camera" in seen.topics else ""
+    kept = [text for text in ready.warnings if text not in weighed and text != doubt]
     return replace(ready, warnings=[*kept, *(finding.text for finding in seen.findings)])

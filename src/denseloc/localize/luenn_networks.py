@@ -22,12 +22,20 @@ DROPOUT = 0.1  # the paper gives no rate
 SIZES = {"tiny": (40, 64, 16, 8), "small": (64, 128, 32, 16)}
 
 
-class Dropout(nn.Module):
-    """Dropout whose draws follow from their number so far, which stands among the weights: to go on equals never having stopped."""
+LAYERS = 1 << 8  # more than a network has
 
-    def __init__(self, rate: float) -> None:
+
+class Dropout(nn.Module):
+    """Dropout whose draws follow from their number so far, which stands among the weights: to go on equals never having stopped.
+
+    Args:
+        rate: share of the values that are set to zero.
+        salt: tells the layers of a network apart, so that each draws its own.
+    """
+
+    def __init__(self, rate: float, salt: int = 0) -> None:
         super().__init__()
-        self.rate = rate
+        self.rate, self.salt = rate, salt
         self.drawn: Tensor
         self.register_buffer("drawn", torch.zeros((), dtype=torch.long))
 
@@ -36,7 +44,7 @@ class Dropout(nn.Module):
         if not self.training or not self.rate:
             return x
         self.drawn += 1
-        generator = torch.Generator(x.device).manual_seed(int(self.drawn))
+        generator = torch.Generator(x.device).manual_seed(int(self.drawn) * LAYERS + self.salt)
         kept = torch.rand(x.shape, generator=generator, device=x.device) >= self.rate
         return x * kept / (1 - self.rate)
 
@@ -100,6 +108,8 @@ class Vgg19Net(nn.Module):
         self.at_four = Dense(sum(two), four)
         self.leave = nn.Conv2d(sum(two) + sum(four), outputs, 3, padding=1)
         begin(self.leave)
+        for salt, dropout in enumerate(layer for layer in self.modules() if isinstance(layer, Dropout)):
+            dropout.salt = salt
 
     def convolutions(self) -> list[nn.Conv2d]:
         """List the sixteen of the encoder."""

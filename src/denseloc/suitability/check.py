@@ -120,8 +120,10 @@ def _told_apart(view: View, scenes: list[View]) -> dict[str, tuple[float, float]
     return found
 
 
-def _width(view: View, level: Level, setup: Setup, evidence: Evidence, generator: torch.Generator, *, thorough: bool) -> Width:
-    """Find by how much a wider or narrower PSF explains the images, from scenes drawn with one."""
+def _width(
+    view: View, level: Level, setup: Setup, evidence: Evidence, generator: torch.Generator, *, thorough: bool
+) -> Width | None:
+    """Find by how much a wider or narrower PSF explains the images, from scenes drawn with one; None where too few molecules stand clear."""
     mine, usual = evidence.both("wider")
     trial = TRIAL if mine > usual else 1 / TRIAL
 
@@ -132,6 +134,8 @@ def _width(view: View, level: Level, setup: Setup, evidence: Evidence, generator
         return seen, float(shape_changes(seen, setup).middle()[0, 0])
 
     slope = max((answer(trial)[1] - usual) / math.log(trial), LEAST_ANSWER)
+    if not (math.isfinite(slope) and math.isfinite(mine) and math.isfinite(usual)):
+        return None
     factor = float(np.clip(math.exp((mine - usual) / slope), *WIDEST))
     error = factor * evidence.change("wider")[1] / slope
     return Width(factor, error, numbers(answer(factor)[0], setup)[0]["chi2_spot"] if thorough else math.nan)

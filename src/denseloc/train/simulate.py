@@ -79,7 +79,7 @@ class Simulator:
         window = emitters.frame // t
         origin = self._origins(b, generator)
         expected = self._expected(
-            emitters, background, scale[window] if low < high else None, None if origin is None else origin[window], generator
+            emitters, background, None if low == high == 0 else scale[window], None if origin is None else origin[window], generator
         )
         photons, excess, variance = record(expected, b, generator)
         level = background.unflatten(0, (b, t)).flatten(1).mean(1)

@@ -195,11 +195,12 @@ class Waking:
         law, n = look.law, draws.n
         state = law.fixed()
         level = self._level(look)
-        before = self._by_region(look, self._rendered(look, level, state), 0)
+        before = self._by_region(look, self._rendered(look, level, state), 0)[0]
         bound = before.sum(-1)
         effective = []
-        for colour, zones in enumerate(self.colours):
-            before = self._by_region(look, self._rendered(look, level, state), colour)
+        for colour, own in enumerate(self.colours):
+            zones = own.to(law.zone.device)
+            before = self._by_region(look, self._rendered(look, level, state), colour)[0]
             kept = state.select(~torch.isin(law.zone[state.head], zones))
             mine = draws.select(torch.isin(law.zone[draws.head], zones))
             base = self._rendered(look, level, kept)
@@ -234,7 +235,7 @@ class Waking:
         return self.microscope.expected(emitters, level, origin_nm=place)
 
     def _by_region(self, look: Look, expected: Tensor, colour: int) -> Tensor:
-        """Log-likelihood (k, n, regions) of the frames in the regions around the zones of a colour; (n, regions) for k = 1."""
+        """Log-likelihood (k, n, regions) of k sets for the frames, in the regions around the zones of a colour."""
         n = len(look.frames)
         each = self._log_likelihood(look, expected)
         region = self.regions[colour].to(each.device)
@@ -243,7 +244,7 @@ class Waking:
             total = each.flatten(1).sum(1)[:, None]
         else:
             total = each.new_zeros(len(each), count).index_add(1, region.flatten(), each.sum(1).flatten(1))
-        return total.reshape(-1, n, count) if len(each) > n else total
+        return total.reshape(-1, n, count)
 
     def _log_likelihood(self, look: Look, expected: Tensor) -> Tensor:
         """Log-likelihood (k n, planes, rows, columns) of the pixels whose light is explained."""

@@ -107,12 +107,14 @@ def gather(movie: Movie, ready: Preparation, localizer: Localizer, seed: int) ->
             frames = frames_of(
                 Block(movie.read(start, start + t), start, start, start + t), movie, ready, torch.device("cpu")
             ).photons
-            parts[out].extend(_cut(frames, side, ready, localizer, rng) for _ in range(each))
+            parts[out].extend(_cut(frames, side, ready, localizer, rng, movie.origin_px) for _ in range(each))
     return _joined(parts[0]), _joined(parts[1])
 
 
-def _cut(photons: Tensor, side: int, ready: Preparation, localizer: Localizer, rng: np.random.Generator) -> Windows:
-    """Cut one window at a random place."""
+def _cut(
+    photons: Tensor, side: int, ready: Preparation, localizer: Localizer, rng: np.random.Generator, origin_px: tuple[int, int]
+) -> Windows:
+    """Cut one window at a random place; ``origin_px`` (row, column) of the frames' first pixel in the field."""
     rows, columns = photons.shape[-2:]
     y, x = int(rng.integers(0, rows - side + 1)), int(rng.integers(0, columns - side + 1))
     told = ready.conditions
@@ -121,9 +123,12 @@ def _cut(photons: Tensor, side: int, ready: Preparation, localizer: Localizer, r
     else:
         level = torch.from_numpy(ready.background[y : y + side, x : x + side].copy())
     row = replace(told, background=float(level.mean())).tensor(1) if is_told(localizer) else localizer.scales.reference.tensor(1)
-    y_nm, x_nm = ready.pixel_size_nm
+    (y_nm, x_nm), (y0, x0) = ready.pixel_size_nm, origin_px
     return Windows(
-        photons[None, :, :, y : y + side, x : x + side].clone(), level[None, None], row, torch.tensor([[x * x_nm, y * y_nm]])
+        photons[None, :, :, y : y + side, x : x + side].clone(),
+        level[None, None],
+        row,
+        torch.tensor([[(x0 + x) * x_nm, (y0 + y) * y_nm]]),
     )
 
 

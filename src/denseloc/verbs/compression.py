@@ -129,7 +129,7 @@ def compress(
     offset, told = _offset(given, camera, offset_counts, size)
     sums = compressed(given, factor, apart, offset)
     of_sums = None if camera is None else camera_of_sums(camera.crop(*given.roi_px), factor)
-    rows = None if truth is None else _truth(Path(truth), out, which, given)
+    rows = None if truth is None else _truth(Path(truth), out, which, given, size)
     low, high, is_float = _range(sums, progress)
     is_wide = is_float or low < 0 or high > np.iinfo(np.uint16).max
     dtype = np.dtype(np.float32 if is_wide else np.uint16)
@@ -194,14 +194,19 @@ def _offset(
     return found.value, found
 
 
-def _truth(table: Path, out: Path, which: Compression, movie: Movie) -> Localizations:
+def _truth(table: Path, out: Path, which: Compression, movie: Movie, asked: PixelSize | None) -> Localizations:
     """Give the truth of the sums, whose positions count from the first pixel of the region."""
     target = out.with_suffix(TRUTH)
     if target.resolve() == table.resolve():
         raise OutputError(f"{target} is the truth of the movie itself; give the new movie another name")
     rows = which.table(read_table(table), movie.n_frames, movie.frames[0])
-    size = rows.provenance.pixel_size_nm or movie.pixel_size_nm or (NOMINAL_PIXEL_NM, NOMINAL_PIXEL_NM)
     y0, x0, height, width = movie.roi_px
+    size = asked or rows.provenance.pixel_size_nm
+    if size is None and (height, width) != movie.field_px:
+        raise MovieError(
+            "where a region lies in nm needs the pixel size, which neither movie nor truth says; give it: --pixel-size-nm NM"
+        )
+    size = size or (NOMINAL_PIXEL_NM, NOMINAL_PIXEL_NM)
     moved = rows.shifted(-x0 * size[1], -y0 * size[0])
     if (height, width) != movie.field_px:
         inside = (moved.x_nm >= 0) & (moved.x_nm < width * size[1]) & (moved.y_nm >= 0) & (moved.y_nm < height * size[0])
