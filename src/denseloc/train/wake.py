@@ -198,7 +198,8 @@ class Waking:
         before = self._by_region(look, self._rendered(look, level, state), 0)
         bound = before.sum(-1)
         effective = []
-        for colour, zones in enumerate(self.colours):
+        for colour, numbers in enumerate(self.colours):
+            zones = numbers.to(level.device)
             before = self._by_region(look, self._rendered(look, level, state), colour)
             kept = state.select(~torch.isin(law.zone[state.head], zones))
             mine = draws.select(torch.isin(law.zone[draws.head], zones))
