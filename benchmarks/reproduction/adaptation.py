@@ -123,10 +123,10 @@ def adapted(name: str, model: Model, movie: Path, setting: Setting, **more: Any)
 
 def _by_process_time(trial: WakeSleep, minutes: float) -> int:
     """Say how many rounds fit, by the clock of the process."""
-    trial._round()
+    trial.one_round()
     began = time.process_time()
     for _ in range(verb.TIMED):
-        trial._round()
+        trial.one_round()
     return max(verb.LEAST_STEPS, round(60 * minutes * verb.TIMED / (time.process_time() - began)))
 
 

@@ -42,10 +42,10 @@ def adapted(
         return load_model(file), json.loads(kept.read_text())
     usual = WakeSleepSettings(**{"anchor": 0.0 if settings.get("phases") == "wake" else 0.01, "seed": 1, **settings})
     trial = _loop(model, document, drawn, usual.model_copy(update={"theta_first": 0.0}))
-    trial._round()
+    trial.one_round()
     began = time.process_time()
     for _ in range(TIMED):
-        trial._round()
+        trial.one_round()
     each = (time.process_time() - began) / TIMED
     steps = max(10, round(60 * minutes * setting.scale / each))
     loop = _loop(model, document, drawn, usual.model_copy(update={"steps": steps, "checks": 5, "patience": 6}))

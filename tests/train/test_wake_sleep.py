@@ -48,11 +48,11 @@ def test_theta_moves_first_then_the_network(tiny_document: dict[str, Any]) -> No
     one = loop(tiny_document)
     network = [w.clone() for w in one.localizer.parameters()]
     theta = [w.clone() for w in one.theta.parameters()]
-    one._round()
+    one.one_round()
     assert same(list(one.localizer.parameters()), network)
     assert not same(list(one.theta.parameters()), theta)
     one.step = 5
-    one._round()
+    one.one_round()
     assert not same(list(one.localizer.parameters()), network)
 
 
@@ -63,7 +63,7 @@ def test_auto_encoder_and_simulator_learning_alone(tiny_document: dict[str, Any]
     original = one.simulator.draw
     one.simulator.draw = lambda b, g: drawn.append(b) or original(b, g)  # type: ignore[method-assign,func-returns-value]
     theta = [w.clone() for w in one.theta.parameters()]
-    one._round()
+    one.one_round()
     assert same(list(one.theta.parameters()), theta) is not moves
     assert bool(drawn) is not moves
 

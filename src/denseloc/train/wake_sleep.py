@@ -59,7 +59,7 @@ class WakeSleepSettings(Section):
     learn_psf: bool = Field(True, description="learn the PSF's shape too")
     theta_first: float = Field(0.15, ge=0, le=1, description="share of the rounds at the beginning in which only theta moves")
     learning_rate: float = Field(3e-4, gt=0, description="largest rate of AdamW")
-    theta_rate: float = Field(0.01, gt=0, description="largest step of theta, relative to each parameter's size")
+    theta_rate: float = Field(0.02, gt=0, description="largest step of theta, relative to each parameter's size")
     average: float = Field(0.99, ge=0, lt=1, description="decay of the running average of the weights, which is what is kept")
     clip: float = Field(5.0, gt=0, description="largest norm of the network's gradient")
     consistency: float = Field(1.0, ge=0, description="weight of squared differences of places in consecutive frames")
@@ -208,7 +208,7 @@ class WakeSleep:
         every = max(1, self.settings.steps // self.settings.checks)
         while not self.is_done and not stop():
             started = time.monotonic()
-            self._round()
+            self.one_round()
             self.step += 1
             if self.step % every == 0 or self.step == self.settings.steps:
                 self._check()
@@ -236,7 +236,8 @@ class WakeSleep:
         bounds = [entry["gain"] for entry in self.history]
         return len(bounds) - 1 - int(np.argmax(bounds)) if bounds else 0
 
-    def _round(self) -> None:
+    def one_round(self) -> None:
+        """Take a wake step and the sleep steps that go with it, as the schedule says; does not count."""
         s = self.settings
         self._schedule()
         theta_alone = s.phases != "sleep" and self.step < s.theta_first * s.steps
@@ -260,7 +261,7 @@ class WakeSleep:
         """Look at some windows; theta learns, and the network unless theta is to move alone."""
         s = self.settings
         index = torch.randint(len(self.windows), (s.windows,), generator=self.generator, device=self.device)
-        windows = self._told(self.windows.select(index))
+        windows = self.told(self.windows.select(index))
         with torch.set_grad_enabled(not theta_alone):
             look = self.waking.look(windows, s.samples, self.generator, s.trials)
         self.effective = look.effective
@@ -329,11 +330,11 @@ class WakeSleep:
         with torch.no_grad():
             for first in range(0, len(self.held_out), self.settings.windows):
                 windows = self.held_out.select(slice(first, first + self.settings.windows))
-                look = waking.look(self._told(windows, theta), self.settings.samples, generator, self.settings.trials)
+                look = waking.look(self.told(windows, theta), self.settings.samples, generator, self.settings.trials)
                 found.append(look.bound.reshape(-1, inner).mean(1))
         return torch.cat(found)
 
-    def _told(self, windows: Windows, theta: Theta | None = None) -> Windows:
+    def told(self, windows: Windows, theta: Theta | None = None) -> Windows:
         """Tell the localizer the PSF's present width, where it is told any."""
         if self.simulator.reference is not None:
             return windows

@@ -260,7 +260,7 @@ class _Work:
         quality_before, self.pictures_before = quality_of(
             self.before, self.first_psf.to(self.device), factors[0], held, self.noise, camera
         )
-        told = loop._told(held)
+        told = loop.told(held)
         quality_after, self.pictures_after = quality_of(localizer, theta.psf, factors[1], told, self.noise, camera)
         record["adapted"] = {
             "from": self.ready.model.name,
@@ -321,10 +321,10 @@ def _doubts(before: Quality, after: Quality) -> list[str]:
 
 def _steps(trial: WakeSleep, minutes: float) -> int:
     """Time some rounds, and say how many fit."""
-    trial._round()
+    trial.one_round()
     began = time.monotonic()
     for _ in range(TIMED):
-        trial._round()
+        trial.one_round()
     each = max((time.monotonic() - began) / TIMED, 1e-4)
     return min(MOST_STEPS, max(LEAST_STEPS, round(RESERVED * 60 * minutes / each)))
 
