@@ -194,7 +194,7 @@ def test_depths_are_covered(tiny_document):
         Experiment.from_json({**document, "localizer": narrow})
     wide = Experiment.from_json({**document, "localizer": {**narrow, "z_range_nm": [0.0, 1000.0]}}).build_localizer()
     assert isinstance(wide, DeepStorm3D)
-    assert (wide.grid.z_nm, wide.grid.step_nm) == ((0.0, 1000.0), 200.0)
+    assert (wide.grid.z_nm, wide.grid.step_nm) == ((0.0, 1000.0), 250.0)
     with pytest.raises(DocumentError, match="must run from low to high"):
         Experiment.from_json({**document, "localizer": {**narrow, "z_range_nm": [800.0, 0.0]}})
 

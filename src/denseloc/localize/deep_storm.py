@@ -26,7 +26,7 @@ from .on_voxels import OnVoxels
 from .peaks import VoxelGrid
 
 SPARSITY = 0.02  # weight of the absolute values, where an emitter that is missed costs 1
-SIZES = {"tiny": (32, 16, (1, 1)), "small": (64, 48, (1, 2, 1, 2))}
+SIZES = {"tiny": (32, 16, (1,)), "small": (64, 48, (1, 2, 1, 2))}
 
 
 class DeepStormSettings(LocalizerSettings):

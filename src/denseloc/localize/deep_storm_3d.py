@@ -30,8 +30,8 @@ from .peaks import VoxelGrid
 
 FINER = 4
 LATERAL_NM, AXIAL_NM = 110.0, 200.0  # within which there is one localization
-SIZES = {"tiny": (32, 16, (1, 2)), "small": (96, 48, (1, 2, 4, 6, 2, 1))}
-PLANES = {"tiny": 5, "small": 25, "paper": 121}
+SIZES = {"tiny": (32, 16, (1,)), "small": (96, 48, (1, 2, 4, 6, 2, 1))}
+PLANES = {"tiny": 4, "small": 25, "paper": 121}
 
 
 class DeepStorm3DSettings(LocalizerSettings):
@@ -42,7 +42,7 @@ class DeepStorm3DSettings(LocalizerSettings):
         "small", description="size: for trials, two CPU cores in under an hour, the paper's", examples=["tiny"]
     )
     depths: int | None = Field(
-        None, ge=3, le=1024, description="planes of the voxel grid; absent: 5 (tiny), 25 (small), 121 (paper)"
+        None, ge=3, le=1024, description="planes of the voxel grid; absent: 4 (tiny), 25 (small), 121 (paper)"
     )
     z_range_nm: Range | None = Field(
         None,

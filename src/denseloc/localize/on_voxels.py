@@ -35,7 +35,7 @@ class OnVoxels(FrameByFrame):
         threshold: least probability that the document asks for, None for the method's own.
     """
 
-    own_threshold: float = 0.4
+    own_threshold: float = 0.3
 
     def __init__(self, net: Any, grid: VoxelGrid, reach: tuple[int, int, int], scales: Scales, threshold: float | None) -> None:
         super().__init__(scales)
