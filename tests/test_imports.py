@@ -20,8 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("fit", "evaluate", "correct", "render", "formats", "selection"),
     ("localize", "calibrate"),
     ("train", "survey"),
-    ("experiment",),
-    ("suitability",),
+    ("experiment", "suitability"),
     ("model_file", "report", "journal", "picture_sum", "preparation", "blocks", "examination", "pipeline", "training", "verbs"),
     ("cli", "viewer", "napari", "__main__"),
 )
@@ -32,6 +31,7 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "documents": ("errors",),
     "units": ("errors",),
     "machine": ("errors",),
+    "suitability": ("experiment",),
     "preparation": ("model_file",),
     "picture_sum": ("journal",),
     "blocks": ("preparation", "journal"),
