@@ -20,8 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("fit", "evaluate", "correct", "render", "formats", "selection"),
     ("localize", "calibrate"),
     ("train", "survey"),
-    ("experiment", "optics_document"),
-    ("suitability",),
+    ("experiment", "optics_document", "suitability"),
     ("model_file", "report", "journal", "picture_sum", "preparation", "blocks", "examination", "pipeline", "training", "verbs"),
     ("cli", "viewer", "napari", "__main__"),
 )
@@ -33,6 +32,7 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "units": ("errors",),
     "machine": ("errors",),
     "optics_document": ("experiment",),
+    "suitability": ("experiment",),
     "preparation": ("model_file",),
     "picture_sum": ("journal",),
     "blocks": ("preparation", "journal"),
@@ -42,7 +42,7 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "__main__": ("cli",),
     "verbs": ("model_file", "preparation", "journal", "blocks", "examination", "pipeline", "training", "report"),
 }
-"""Rooms on one floor that may see each other: on floor 0 everything rests on the errors, on floor 9 model files come first, verbs last."""
+"""Rooms on one floor that may see each other: on floor 0 everything rests on the errors, on floor 8 model files come first, verbs last."""
 
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(ROOT.rglob("*.py"))
@@ -111,7 +111,7 @@ def test_imports_go_downwards(path: Path) -> None:
             "x.py:2: camera imports specimen, its neighbour",
         ),
         ("evaluate/x.py", "if True:\n    from denseloc.render import draw", "evaluate imports render, its neighbour on floor 4"),
-        ("model_file.py", "from .pipeline import localize", "model_file imports pipeline, its neighbour on floor 9"),
+        ("model_file.py", "from .pipeline import localize", "model_file imports pipeline, its neighbour on floor 8"),
         ("kernels/op/x.py", "from ...data import Grid", "kernels (floor 0) imports data"),
         ("train/x.py", "from ..cellar import wine", "'cellar' has no floor"),
     ],

@@ -29,6 +29,7 @@ from denseloc.verbs import check
 TUNED_ON, SEED = 1, 2
 MINUTES = 4.0
 FRAMES, SIDE_PX = 240, 64
+OUTSIDE = 1.5  # a level that is to be wrong lies beyond its range by this factor at least
 LEAST_SIGNAL = 6.0  # photons of a molecule over the noise beneath it, below which there is nothing to be seen
 
 STRUCTURE = {"kind": "filaments", "radius_nm": 12.0, "thickness_nm": 6.0, "fraction": 0.5}
@@ -135,7 +136,7 @@ class Conditions:
     def _between(self, limits: Any, factor: float | None, top: float = math.inf) -> float:
         low, high = limits if isinstance(limits, (list, tuple)) else (limits, limits)
         low, high = math.log(low), math.log(min(high, top) if factor is None else high)
-        start = low if factor is None else (low + high) / 2
+        start = low if factor is None else max((low + high) / 2, high - math.log(factor / OUTSIDE))
         return float(np.exp(self.rng.uniform(start, high))) * (factor or 1.0)
 
     def _visible(self, document: dict[str, Any]) -> bool:

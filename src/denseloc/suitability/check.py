@@ -38,6 +38,7 @@ SHOWN = (
     ("wider", "images wider than the PSF (part)", ""),
     ("stretched", "images longer along x than along y (part)", ""),
     ("sheared", "images longer along one diagonal (part)", ""),
+    ("brighter", "brighter than the model says (part)", ""),
     ("chi2_spot", "chi2 of clear molecules", ""),
     ("chi2_lit", "chi2 where light is", ""),
     ("chi2_dark", "chi2 elsewhere", ""),
@@ -156,7 +157,7 @@ def _compared(evidence: Evidence) -> tuple[Compared, ...]:
     if evidence.drawn:
         rows += [
             Compared("emitters, missed ones counted", "per µm²", level.density_per_um2, float("nan"), 0.0, ranges.density_per_um2),
-            Compared("photons of a bright emitter in a frame", "", level.photons, float("nan"), 0.0, ranges.photons),
+            Compared("photons of a bright emitter in a frame", "", evidence.photons, float("nan"), 0.0, ranges.photons),
             Compared("background", "photons per pixel", float(np.median(level.background)), float("nan"), 0.0, ranges.background),
         ]
     return tuple(rows)

@@ -25,8 +25,12 @@ MISFIT = (1.35, 2.0)
 """Factor on chi2 where molecules are, against that in drawn scenes."""
 ERRORS = 3.0
 """Standard errors that a change must have."""
+CROWD = 1.6
+"""Factor on the width that no microscope is wrong by; crowds are."""
 OTHER_SHAPE = 1.25
 """Factor on chi2 of clear molecules that no width explains."""
+MISJUDGED = 0.15
+"""Part by which photons of clear molecules are wrong from which on they are put right."""
 SURE = 0.05
 """Error of the width from which on its interval is told."""
 LEFT_OVER = 0.12
@@ -35,6 +39,7 @@ GRID = 0.15
 PATCHES = 0.15
 """By how much better than drawn scenes from each other patches of the movie are told from drawn ones."""
 FEW = 30
+MUCH_LEFT = 2.0  # chi2 from which on frames hold more than noise
 FULL_SHARE = 1e-4
 SEEN_AGAIN = 3.0  # frames in which a molecule is counted
 AT_END, END = 0.12, 0.02
@@ -94,6 +99,13 @@ class Evidence:
         good = [value for value in values if np.isfinite(value)]
         return float(self.numbers.get(name, np.nan)), float(np.mean(good)) if good else float("nan")
 
+    @property
+    def photons(self) -> float:
+        """Bright end of the photons, by the light that clear molecules really have: a model does not say more than it was trained on."""
+        mine, usual = self.both("brighter")
+        misjudged = (1 + mine) / (1 + usual) if min(mine, usual) > -0.9 else 1.0
+        return self.level.photons * (misjudged if abs(misjudged - 1) > MISJUDGED else 1.0)
+
     def change(self, name: str) -> tuple[float, float]:
         """Give the difference of a change of the PSF between movie and drawn scenes, and its standard error."""
         mine, theirs = self.both(name)
@@ -142,12 +154,19 @@ def _camera(evidence: Evidence) -> Iterator[Finding]:
 
 def _nothing(evidence: Evidence) -> Iterator[Finding]:
     n, frames = len(evidence.movie.counted), len(evidence.movie.photons)
-    if n == 0:
+    what = "nothing" if n == 0 else f"only {n} molecule{'s' if n > 1 else ''}"
+    if evidence.numbers["chi2"] > MUCH_LEFT:
+        text = (
+            f"the model finds {what} in {frames} frames, although they hold light (chi2 {evidence.numbers['chi2']:.2g}): look whether camera and "
+            "pixel size are right; else it is no model for this movie"
+        )
+        yield Finding("nothing", "fail", text)
+    elif n == 0:
         text = f"the model finds nothing in {frames} frames: look whether they hold molecules, and whether camera and pixel size are right"
         yield Finding("nothing", "fail", text)
-        return
-    text = f"the model finds only {n} molecule{'s' if n > 1 else ''} in {frames} frames, too few to judge by: check a part where more happens"
-    yield Finding("nothing", "warn", text)
+    else:
+        text = f"the model finds {what} in {frames} frames, too few to judge by: check a part where more happens"
+        yield Finding("nothing", "warn", text)
 
 
 def _levels(evidence: Evidence) -> Iterator[Finding]:
@@ -160,20 +179,20 @@ def _levels(evidence: Evidence) -> Iterator[Finding]:
         )
     if "photons" not in evidence.movie.counted:
         return
-    low, high = trained.photons
-    if sure * level.photons > BEYOND * high:
-        grade: Grade = "fail" if sure * level.photons > FAR * high else "warn"
+    (low, high), photons = trained.photons, evidence.photons
+    if sure * photons > BEYOND * high:
+        grade: Grade = "fail" if sure * photons > FAR * high else "warn"
         yield Finding(
             "photons",
             grade,
-            f"bright molecules have about {level.photons:.3g} photons in a frame, the model was trained on {low:.3g} to {high:.3g}: their "
+            f"bright molecules have about {photons:.3g} photons in a frame, the model was trained on {low:.3g} to {high:.3g}: their "
             "photons and sigmas are wrong; train a model with a wider range of photons",
         )
-    elif level.photons * BEYOND < trained.dimmest:
+    elif photons * BEYOND < trained.dimmest:
         yield Finding(
             "photons",
             "warn",
-            f"even bright molecules have only about {level.photons:.3g} photons in a frame, the model was trained on {low:.3g} to {high:.3g}: "
+            f"even bright molecules have only about {photons:.3g} photons in a frame, the model was trained on {low:.3g} to {high:.3g}: "
             "many are missed; train a model with dimmer molecules",
         )
 
@@ -185,23 +204,23 @@ def is_suspect(evidence: Evidence) -> bool:
 
 
 def _psf(evidence: Evidence) -> Iterator[Finding]:
-    (wider, _), (chi2, usual) = evidence.change("wider"), evidence.both("chi2_spot")
+    (wider, _), (chi2, _) = evidence.change("wider"), evidence.both("chi2_spot")
     longest = max((evidence.change(name) for name in ("stretched", "sheared")), key=lambda one: abs(one[0]) / max(one[1], 1e-9))
-    misfit = chi2 / usual if usual > 0 else np.nan
     width = evidence.width
     sized = None if width is None else _grade(abs(math.log(width.factor)), WIDER)
-    if sized and width is not None:
+    longer = _grade(abs(longest[0]), LONGER) if abs(longest[0]) > ERRORS * longest[1] else None
+    if longer and abs(longest[0]) > abs(wider):
+        yield Finding("psf", longer, _psf_text(f"{abs(longest[0]):.0%} longer in one direction than the model's PSF"))
+    elif sized and width is not None:
         other = chi2 > OTHER_SHAPE * width.chi2
         how = (
-            f"{'wider' if wider > 0 else 'narrower'} than the model's PSF and of another shape"
+            f"{width} than the model's PSF, as where molecules far too dense for the model run together"
+            if width.factor > CROWD
+            else f"{'wider' if wider > 0 else 'narrower'} than the model's PSF and of another shape"
             if other
             else f"{width} than the model's PSF"
         )
         yield Finding("psf", sized, _psf_text(how))
-    elif abs(longest[0]) > ERRORS * longest[1] and (grade := _grade(abs(longest[0]), LONGER)):
-        yield Finding("psf", grade, _psf_text(f"{abs(longest[0]):.0%} longer in one direction than the model's PSF"))
-    elif np.isfinite(misfit) and (grade := _grade(misfit, MISFIT)):
-        yield Finding("psf", grade, _psf_text(f"of another shape than the model's PSF (chi2 {chi2:.2g}, expected {usual:.2g})"))
     elif how := _unlike(evidence):
         yield Finding("psf", "warn", _psf_text(how))
 
@@ -241,6 +260,11 @@ def _depth(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _symptoms(evidence: Evidence) -> Iterator[Finding]:
+    mine, usual = evidence.both("chi2_spot")
+    if grade := _grade(mine / usual if usual > 0 else 0.0, MISFIT):
+        yield Finding(
+            "residual", grade, _psf_text(f"of another shape than the model's PSF (chi2 {mine:.2g}, in drawn scenes {usual:.2g})")
+        )
     mine, usual = evidence.both("correlation")
     if mine - usual > LEFT_OVER:
         yield Finding(

@@ -25,7 +25,7 @@ def numbers(view: View, setup: Setup) -> tuple[dict[str, float], ShapeChange]:
         **_phases(view),
     }
     means = shape.middle()
-    for name, (value, error) in zip(("wider", "stretched", "sheared"), means, strict=True):
+    for name, (value, error) in zip(("wider", "stretched", "sheared", "brighter"), means, strict=True):
         found |= {name: float(value), f"{name}_error": float(error)}
     found["chi2_spot"] = float(np.median(shape.chi2)) if len(shape.chi2) >= LEAST else np.nan
     return found, shape

@@ -25,11 +25,11 @@ CHI2_PX = 2  # patches of 5 x 5 pixels are judged
 
 @dataclass(frozen=True, eq=False)
 class ShapeChange:
-    """Relative changes of the PSF's extent at each localization.
+    """Relative changes of the light and of the PSF's extent at each localization.
 
     Args:
-        change: (n, 3) of the width; along x against y; along one diagonal against the other.
-        weight: (n, 3) inverse variances.
+        change: (n, 4) of the width; along x against y; along one diagonal against the other; of the photons.
+        weight: (n, 4) inverse variances.
         z_nm: (n,) depth.
         chi2: (n,) of the pixels around each.
     """
@@ -40,13 +40,13 @@ class ShapeChange:
     chi2: np.ndarray
 
     def middle(self, keep: np.ndarray | None = None) -> np.ndarray:
-        """Give weighted medians and their standard errors, (3, 2); NaN where there are few.
+        """Give weighted medians and their standard errors, (4, 2); NaN where there are few.
 
         Two molecules that are taken for one are outliers, which a median bears.
         """
         rows = np.ones(len(self.change), bool) if keep is None else keep
         if rows.sum() < LEAST:
-            return np.full((3, 2), np.nan)
+            return np.full((4, 2), np.nan)
         value, weight = self.change[rows], self.weight[rows]
         weight = np.minimum(weight, 4 * np.median(weight, 0))
         middle = np.array([_weighted_median(v, w) for v, w in zip(value.T, weight.T, strict=True)])
@@ -68,7 +68,7 @@ def shape_changes(view: View, setup: Setup) -> ShapeChange:
     if "photons" in table:
         table = table.select(np.isfinite(table.photons) & (table.photons > 0))
     if "photons" not in table or not len(table):
-        return ShapeChange(np.empty((0, 3)), np.empty((0, 3)), np.empty(0), np.empty(0))
+        return ShapeChange(np.empty((0, 4)), np.empty((0, 4)), np.empty(0), np.empty(0))
     table = table.select(np.arange(0, len(table), max(1, len(table) // MOST)))
     psf = setup.experiment.psf.build(setup.experiment.pixel_size_nm)
     half = min(psf.roi_px // 2, 5, (min(view.scene.shape_px) - 1) // 2)
@@ -91,7 +91,7 @@ def shape_changes(view: View, setup: Setup) -> ShapeChange:
 def _design(
     psf: torch.nn.Module, dx: np.ndarray, dy: np.ndarray, z: np.ndarray, setup: Setup, photons: np.ndarray, half: int
 ) -> np.ndarray:
-    """Give what a unit of each change does to the patches: (n, changes, planes * pixels); the three of the shape come last."""
+    """Give what a unit of each change does to the patches: (n, changes, planes * pixels); those that are asked for come last."""
     offset = torch.from_numpy(np.stack([dx, dy], 1)).float()
     z_nm, ones = torch.from_numpy(np.asarray(z)).float(), torch.ones(len(dx))
     scale = setup.scale * ones
@@ -108,16 +108,16 @@ def _design(
     steps = np.arange(-half, half + 1)
     x, y = steps - dx[:, None, None, None], (steps[:, None] - dy[:, None, None, None])
     stretched, sheared = (x * along_x - y * along_y) / 2, (x * along_y + y * along_x) / 2
-    columns = [base, along_x, along_y, wider, stretched, sheared]
+    columns = [along_x, along_y, wider, stretched, sheared, base]
     if setup.localizer.scales.z_unit_nm:
-        columns.insert(3, (draw(depth=20.0) - draw(depth=-20.0)) / 40.0 * 100.0)
+        columns.insert(2, (draw(depth=20.0) - draw(depth=-20.0)) / 40.0 * 100.0)
     lit = [photons[:, None, None, None] * column for column in columns]
     flat = [np.ones_like(base) * (np.arange(base.shape[1]) == plane)[:, None, None] for plane in range(base.shape[1])]
     return np.stack([column.reshape(len(dx), -1) for column in (*flat, *lit)], 1)
 
 
 def _solve(design: np.ndarray, left: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fit by weighted least squares; the last three changes and their inverse variances."""
+    """Fit by weighted least squares; the last four changes and their inverse variances."""
     weighted = design / noise[:, None]
     normal = np.einsum("nik,njk->nij", weighted, design)
     size = np.sqrt(np.einsum("nii->ni", normal).clip(min=1e-20))
@@ -125,4 +125,4 @@ def _solve(design: np.ndarray, left: np.ndarray, noise: np.ndarray) -> tuple[np.
     inverse = np.linalg.inv(normal)
     solution = np.einsum("nij,nj->ni", inverse, np.einsum("nik,nk->ni", weighted, left) / size) / size
     variance = np.einsum("nii->ni", inverse) / size**2
-    return solution[:, -3:], 1 / np.maximum(variance[:, -3:], 1e-12)
+    return solution[:, -4:], 1 / np.maximum(variance[:, -4:], 1e-12)
