@@ -16,6 +16,8 @@ from denseloc.formats import read_table
 from denseloc.model_file import load_model, save_model
 from denseloc.verbs import recalibration
 
+from .conftest import DOCUMENT
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_frames():
@@ -98,6 +100,43 @@ def test_without_another_name_the_file_itself_is_renewed(command, trained, tmp_p
     assert command("recalibrate", path, "-q").code == 0
     assert load_model(path).localizer.correction is not None
     assert [file.name for file in tmp_path.iterdir()] == ["mine.safetensors"]
+
+
+def test_a_method_without_training_is_corrected_by_its_document(command, place, tmp_path):
+    text = DOCUMENT.replace('kind = "decode"\npreset = "tiny"', 'kind = "single"').replace("patch_px = 16", "patch_px = 40")
+    text = text.replace("density_per_um2 = 0.4", "density_per_um2 = [0.5, 1.5]")
+    document, path, table = tmp_path / "single.toml", tmp_path / "single.safetensors", tmp_path / "table.parquet"
+    document.write_text(text)
+    assert command("recalibrate", document, "-q").code == 2
+    answer = command("recalibrate", document, "-o", path)
+    assert answer.code == 0, answer.err
+    model = load_model(path)
+    assert model.localizer.settings.psf.width_nm == 120
+    assert model.localizer.correction.range_of("sigma_x_nm")[1] > 1.05, "neighbours disturb these fits, and the bound knows of none"
+    found = model.record["uncertainty"]
+
+    def miss(key):
+        return sum(abs(found[key]["pulls"]["x_nm"]["inside"][i] - found[key]["nominal"][i]) for i in (1, 3))
+
+    assert miss("after") < 0.7 * miss("before")
+    assert command("localize", place.movie, "-o", table, "--model", path, "--no-picture", "-q").code == 0
+    rows = read_table(table)
+    assert len(rows) > 20
+    factor = model.localizer.correction.sigmas["sigma_x_nm"].factor(rows.crlb_x_nm.astype(float) / 100, None)
+    np.testing.assert_allclose(rows.sigma_x_nm, factor * rows.crlb_x_nm, rtol=1e-4)
+    assert rows.provenance.settings["uncertainty"]["correction"].startswith("sigma corrected by ")
+
+
+def test_methods_with_nothing_to_correct_say_so(command, tmp_path):
+    for kind, words in (("cel0", "states no standard deviations; nothing to correct"), ("decode", "denseloc train document.toml")):
+        document = tmp_path / "document.toml"
+        document.write_text(
+            DOCUMENT.replace('kind = "decode"\npreset = "tiny"', f'kind = "{kind}"').replace("patch_px = 16", "patch_px = 24")
+        )
+        answer = command("recalibrate", document, "-o", tmp_path / "m.safetensors")
+        assert answer.code == 2
+        assert words in answer.err
+        assert len(answer.err.strip().splitlines()) == 1
 
 
 def test_mistakes_are_one_line(command, place, tmp_path):

@@ -94,6 +94,7 @@ def train(
 RECALIBRATE_EXAMPLES = (
     "denseloc recalibrate model.safetensors",
     "denseloc recalibrate general-2d -o corrected.safetensors",
+    "denseloc recalibrate single.toml -o corrected.safetensors",
 )
 
 
@@ -105,7 +106,8 @@ def recalibrate(
 ) -> None:
     """Correct sigma and probability of a trained model by counting its errors on simulations.
 
-    Training ends with this; the command does it for models of older versions. Positions stay as they are.
+    Training ends with this; the command does it for models of older versions, and for methods without training, given by their document:
+    localize takes what it writes as --model. Positions stay as they are.
     """
     with Screen("simulating", "counting errors", quiet) as screen:
         from .. import verbs

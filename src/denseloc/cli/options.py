@@ -126,7 +126,12 @@ StartFrom = Annotated[str | None, _given("Begin with the weights of another mode
 ResumeTraining = Annotated[bool, _switch("--resume", "Go on from the checkpoint beside the model file.")]
 
 # recalibrate
-TrainedModel = Annotated[str, Argument(metavar="MODEL", help="Model file, or name of a shipped one.", show_default=False)]
+TrainedModel = Annotated[
+    str,
+    Argument(
+        metavar="MODEL", help="Model file, name of a shipped one, or document of a method without training.", show_default=False
+    ),
+]
 CorrectedOut = Annotated[
     Path | None, Option("--out", "-o", metavar="MODEL", help="Model file to write, .safetensors.", show_default="MODEL itself")
 ]

@@ -31,6 +31,8 @@ class FittingSettings(LocalizerSettings):
 
     needs_training: ClassVar[bool] = False
     takes_psf: ClassVar[bool] = True
+    states_sigma: ClassVar[bool] = False
+    """Whether it gives standard deviations."""
 
     psf: PSFKind | None = Field(None, description="the PSF; absent: a Gaussian as wide as is measured or told of the movie")
 
@@ -39,6 +41,7 @@ class WindowedSettings(FittingSettings):
     """What the sections of those share that look at windows around emitters."""
 
     misses_pixels: ClassVar[bool] = True
+    states_sigma: ClassVar[bool] = True
 
     window_px: int | None = Field(
         None, ge=5, le=65, description="pixels across the square that tells of an emitter; odd; absent: by the PSF's size"

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data import Localizations
+from ..data import Frames, Localizations
 from ..evaluate.coverage import SIGMAS, Coverage, coverage, pulls_of
 from ..evaluate.matching import Pairs, match
-from ..localize import TrainableLocalizer
+from ..localize import Batch, InputConditions, Localizer, TrainableLocalizer
 from ..localize.correction import LEVEL, STRONGEST, Correction, Curve, SigmaCorrection, logit, unit_of
 from .simulate import Simulator
 from .validate import as_table
@@ -89,7 +89,7 @@ class Recalibration:
 
 
 def recalibrate(
-    localizer: TrainableLocalizer,
+    localizer: Localizer,
     simulator: Simulator,
     seed: int,
     *,
@@ -99,13 +99,14 @@ def recalibrate(
     """Find what puts the uncertainties of a localizer right, and check it on other frames.
 
     Args:
-        localizer: where it stands; it is left as it was, the correction is not put on.
+        localizer: a network where it stands, or a method without training; it is left as it was, the correction is not put on.
         simulator: draws the frames, on the localizer's device.
         seed: equal seeds give equal frames; another one than that of the training.
         batches: most batches of `WINDOWS` windows for the fit, and again for the check.
         report: told batches done and planned.
     """
     kept = localizer.correction, localizer.threshold, localizer.training
+    told = localizer.conditions
     device = next((weight.device for weight in localizer.parameters()), torch.device("cpu"))
     localizer.correction, localizer.threshold = None, None
     localizer.eval()
@@ -122,6 +123,7 @@ def recalibrate(
         )
     finally:
         localizer.correction, localizer.threshold = kept[:2]
+        localizer.conditions = told
         localizer.train(kept[2])
     size = localizer.scales.pixel_size_nm
     correction = fit_correction(fitted, size)
@@ -133,7 +135,7 @@ def recalibrate(
 
 @torch.no_grad()
 def draw_trial(
-    localizer: TrainableLocalizer,
+    localizer: Localizer,
     simulator: Simulator,
     generator: torch.Generator,
     batches: int,
@@ -145,7 +147,11 @@ def draw_trial(
     localizer.threshold = min(LOWEST, least) if least else None
     for n in range(batches):
         batch = simulator.draw(WINDOWS, generator)
-        table, truth = localizer.localize_batch(batch), as_table(batch.emitters)
+        truth = as_table(batch.emitters)
+        if isinstance(localizer, TrainableLocalizer):
+            table = localizer.localize_batch(batch)
+        else:
+            table = localize_windows(localizer, batch)
         tables.append(table.with_columns(frame=table.frame + frames))
         truths.append(truth.with_columns(frame=truth.frame + frames))
         frames, emitters = frames + len(batch.background), emitters + len(truth)
@@ -157,6 +163,15 @@ def draw_trial(
     table = Localizations.concat(telling)
     three = localizer.scales.z_unit_nm > 0 and table.is_3d
     return Trial(table, Localizations.concat(truths), least, frames, three)
+
+
+def localize_windows(localizer: Localizer, batch: Batch) -> Localizations:
+    """Localize the frames of a batch by a method that looks at each alone, window by window as a movie; frames count on."""
+    tables, size = [], localizer.scales.pixel_size_nm
+    for i, (photons, row) in enumerate(zip(batch.photons, batch.conditions.tolist(), strict=True)):
+        localizer.conditions = InputConditions(*row)
+        tables.append(localizer(Frames(photons, size, first_frame=i * len(photons))))
+    return Localizations.concat([table for table in tables if len(table)] or tables[:1])
 
 
 def fit_correction(trial: Trial, pixel_size_nm: tuple[float, float]) -> Correction | None:
