@@ -17,7 +17,8 @@ from denseloc.pipeline import localize
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "accuracy"))
 import challenge
 
-MINUTES = 5.0
+MINUTES = 5.0  # on the challenge's conditions
+STRUCTURE_MINUTES = 3.0
 PRESET = "tiny"
 MOVIES = ("AS_N1", "2D_N1", "DH_N1", "AS_N2", "2D_N2", "DH_N2")
 STRUCTURES = ("AS_N1", "2D_N1")
@@ -47,7 +48,7 @@ def run(setting: Setting) -> None:
         "context",
         "Temporal context",
         [local_claim(movies), global_claim(structures)],
-        {"movies": movies, "structures": structures, "minutes": MINUTES, "preset": PRESET},
+        {"movies": movies, "structures": structures, "minutes": MINUTES, "structure_minutes": STRUCTURE_MINUTES, "preset": PRESET},
         {
             "context": "Jaccard and lateral RMSE with one frame and with three (left, middle); with the movie's mean on structures (right)."
         },
@@ -67,7 +68,7 @@ def on_movie(name: str, context: str, setting: Setting) -> dict[str, float]:
 def on_structures(name: str, context: str, setting: Setting) -> dict[str, float]:
     """Give the mean marks of a model on movies of a few filaments each."""
     experiment = document(name, context, setting, structured=True)
-    model = trained(f"structures_{name}_{context}", experiment, MINUTES, setting)
+    model = trained(f"structures_{name}_{context}", experiment, STRUCTURE_MINUTES, setting)
     found = []
     for seed in STRUCTURED_SEEDS:
         drawn = simulated(experiment, STRUCTURED_FRAMES, (64, 64), seed, density_per_um2=1.0)
@@ -99,7 +100,7 @@ def global_claim(structures: dict[str, Any]) -> Claim:
     return Claim(
         "DECODE",
         "global context raises Jaccard on structured samples (figure 6a)",
-        f"simulated filaments, {STRUCTURED_FRAMES} frames, 1 emitter per um², {PRESET} network, {MINUTES:g} core-minutes each",
+        f"simulated filaments, {STRUCTURED_FRAMES} frames, 1 emitter per um², {PRESET} network, {STRUCTURE_MINUTES:g} core-minutes each",
         "; ".join(parts),
         "yes" if min(gains) > 0 else "in part" if max(gains) > 0.003 else "no",
         f"change of Jaccard {min(gains):+.3f} to {max(gains):+.3f}",

@@ -23,7 +23,7 @@ from denseloc.optics_document import OpticsDocument
 from denseloc.train import Simulator
 from denseloc.train.co_design import CoDesign
 
-MINUTES, DESIGN_MINUTES = 6.0, 20.0
+MINUTES, DESIGN_MINUTES = 5.0, 15.0
 PRESET = "tiny"
 CENTRE_NM, RANGE_NM = 4000.0, 4000.0
 ROI_PX, PUPIL_PX = 41, 96

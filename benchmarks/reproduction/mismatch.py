@@ -14,8 +14,8 @@ from denseloc.model_file import Model
 
 PRESET = "small"
 STARTS = ("general-2d", "astigmatic-demo")  # weights that the models in 2D and in 3D begin with
-MINUTES = 3.0  # of simulator learning, with which all begin
-MORE_MINUTES = 3.0  # of each way to go on
+MINUTES = 2.0  # of simulator learning, with which all begin
+MORE_MINUTES = 2.0  # of each way to go on
 RATIOS = (1.0, 1.25, 1.5)
 SPREADS = (0.1, 0.25, 0.5, 1.0)
 TRUE_SPREAD = 0.5
