@@ -23,10 +23,10 @@ from denseloc.optics_document import OpticsDocument
 from denseloc.train import Simulator
 from denseloc.train.co_design import CoDesign
 
-MINUTES, DESIGN_MINUTES = 5.0, 15.0
+MINUTES, DESIGN_MINUTES = 4.0, 10.0
 PRESET = "tiny"
 CENTRE_NM, RANGE_NM = 4000.0, 4000.0
-ROI_PX, PUPIL_PX = 41, 96
+ROI_PX, PUPIL_PX = 41, 256  # as the depths need, at an aperture far beyond the index of water
 DENSITIES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 DENSE = 0.3
 EMITTERS, SIDE_PX = 1500, 72
