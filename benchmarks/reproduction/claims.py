@@ -32,6 +32,7 @@ matplotlib.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.spines.top"
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = benchmarks.RESULTS / "reproduction"
 FIGURES = ROOT / "docs" / "img" / "reproduction"
+KEPT = Path(__file__).resolve().parent / "models"
 TIMED_STEPS = 12
 BORDER_NM = 450.0
 
@@ -73,15 +74,16 @@ class Setting:
 
 
 def trained(name: str, document: Experiment, minutes: float, setting: Setting, start_from: str | None = None) -> Model:
-    """Train a model for so many minutes of one core, unless it is there; goes on where it was interrupted.
+    """Train a model for so many minutes of one core, unless it is there or comes with the project; goes on where it was interrupted.
 
     It begins with the weights of ``start_from`` where that is given.
 
     The steps that fit are timed by the clock of the process, so that other work on the machine takes nothing away, and are kept beside the model.
     """
     file = setting.models / f"{name}.safetensors"
-    if file.exists():
-        return load_model(file)
+    for there in (file, KEPT / file.name) if setting.scale == 1.0 else (file,):
+        if there.exists():
+            return load_model(there)
     setting.models.mkdir(parents=True, exist_ok=True)
     kept = setting.models / f"{name}.json"
     if not kept.exists():

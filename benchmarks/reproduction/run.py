@@ -4,7 +4,8 @@
     python benchmarks/reproduction/run.py --only context stable            some of it
     python benchmarks/reproduction/run.py --scale 0.02 --models runs/try   a quick look, with a fiftieth of the training
 
-Trainings go on where they were interrupted. Times of training are minutes of one core and the same for all that are compared.
+Trainings go on where they were interrupted; the models in the folder `models` beside this file come with the project and are not trained again unless
+they are moved away. Times of training are minutes of one core and the same for all that are compared.
 """
 
 from __future__ import annotations

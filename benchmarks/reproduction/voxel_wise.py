@@ -135,11 +135,12 @@ def draw(tables: dict[str, Any], speed: dict[str, Any]) -> None:
         bottom = [b + v for b, v in zip(bottom, values, strict=True)]
     left.set(ylabel="voxels")
     left.tick_params(axis="x", labelsize=7)
-    left.legend(frameon=False, fontsize=7)
+    left.legend(frameon=False, fontsize=7, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     for name, found in speed.items():
         right.loglog([int(side) for side in found], list(found.values()), "o-", label=name)
     right.set(xlabel="side of the frame (px)", ylabel="frames per second")
     right.set_xticks(SIDES_PX, [str(side) for side in SIDES_PX])
+    right.set_xticks((), minor=True)
     right.legend(frameon=False, fontsize=7)
     figure.savefig(figure_file("voxel_wise"))
     plt.close(figure)
