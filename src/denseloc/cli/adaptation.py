@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from typer import Option
 
 from . import options
@@ -19,7 +18,9 @@ if TYPE_CHECKING:
     from ..verbs import Adaptation
 
 AdaptedOut = Annotated[Path, Option("--out", "-o", metavar="MODEL2", help="Model file to write, .safetensors.", show_default=False)]
-Minutes = Annotated[float, Option(min=0.01, help="Time to spend.")]
+Minutes = Annotated[
+    float | None, Option(min=0.01, help="Time to spend; on --resume the rounds planned at first stay.", show_default="12")
+]
 Samples = Annotated[
     int | None,
     Option(
@@ -41,7 +42,7 @@ def adapt(
     model: options.TrainedModel,
     movie: options.Movie,
     out: AdaptedOut,
-    minutes: Minutes = 12.0,
+    minutes: Minutes = None,
     samples: Samples = None,
     keep_psf: KeepPsf = False,
     pixel_size_nm: options.PixelSize = None,
@@ -63,8 +64,6 @@ def adapt(
         from .. import verbs
         from ..preparation import read_camera
 
-        if resume:
-            _refuse_with_resume(samples, keep_psf)
         watch = _Watch(screen)
         with orderly_stop(screen.say, "the present round") as stop:
             made = verbs.adapt(
@@ -93,12 +92,6 @@ def adapt(
         from ..errors import NoGain
 
         raise NoGain(f"no model was written: {made.refused}")
-
-
-def _refuse_with_resume(samples: int | None, keep_psf: bool) -> None:
-    given = [name for name, value in (("--samples", samples is not None), ("--keep-psf", keep_psf)) if value]
-    if given:
-        raise typer.BadParameter(f"{' and '.join(given)} with --resume; the checkpoint has its own settings", param_hint="--resume")
 
 
 class _Watch:

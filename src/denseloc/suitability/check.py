@@ -16,7 +16,7 @@ from .judging import Evidence, Width, is_suspect, judge
 from .numbers import numbers
 from .psf_shape import shape_changes
 from .ranges import trained
-from .reference import Level, drawn, first_level, matched
+from .reference import Circumstances, drawn, first_level, matched
 from .scenes import FULL_SIZE, QUICK_SIZE, Setup, movie_scene
 from .two_sample import patches_elsewhere, patches_of_molecules, told_apart
 from .views import View, look
@@ -122,7 +122,7 @@ def _told_apart(view: View, scenes: list[View]) -> dict[str, tuple[float, float]
 
 
 def _width(
-    view: View, level: Level, setup: Setup, evidence: Evidence, generator: torch.Generator, *, thorough: bool
+    view: View, level: Circumstances, setup: Setup, evidence: Evidence, generator: torch.Generator, *, thorough: bool
 ) -> Width | None:
     """Find by how much a wider or narrower PSF explains the images, from scenes drawn with one; None where too few molecules stand clear."""
     mine, usual = evidence.both("wider")

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .findings import Finding
-from .findings import Level as Grade
+from .findings import Finding, Grade
 from .ranges import BEYOND, FAR, Trained, beyond
-from .reference import Level
+from .reference import Circumstances
 from .views import View
 
 WIDER = (0.07, 0.13)
@@ -84,7 +83,7 @@ class Evidence:
 
     movie: View
     drawn: Sequence[View]
-    level: Level
+    level: Circumstances
     trained: Trained
     numbers: Mapping[str, float]
     drawn_numbers: Sequence[Mapping[str, float]]

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ..description import Section
@@ -35,7 +35,7 @@ from ..microscope import Microscope
 from .checkpoint import load_checkpoint, save_checkpoint
 from .simulate import Simulator
 from .theta import Theta
-from .wake import Look, Noise, Waking, Windows
+from .wake import Look, MovieWindows, Noise, Waking
 
 MOST_SKIPPED = 20
 NUMBERS_PER_SET = 40  # numbers of 4 bytes that a set takes at its peak, per pixel of a frame
@@ -55,7 +55,7 @@ class WakeSleepSettings(Section):
     zoned: bool = Field(True, description="draw windows zone by zone; else whole, as in the paper")
     windows: int = Field(6, ge=1, le=4096, description="windows of the movie in a wake step")
     sleep_batch: int = Field(8, ge=1, le=4096, description="simulated windows in a sleep step")
-    sleeps: int = Field(1, ge=0, le=16, description="sleep steps in a round")
+    sleeps: int = Field(1, ge=0, le=16, description="sleep steps in a round; 0 is as phases = 'wake'")
     learn_psf: bool = Field(True, description="learn the PSF's shape too")
     theta_first: float = Field(0.15, ge=0, le=1, description="share of the rounds at the beginning in which only theta moves")
     learning_rate: float = Field(3e-4, gt=0, description="largest rate of AdamW")
@@ -67,6 +67,12 @@ class WakeSleepSettings(Section):
     checks: int = Field(10, ge=1, description="times that held-out frames are looked at")
     patience: int = Field(5, ge=1, description="checks without gain after which it ends")
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _does_something(self) -> WakeSleepSettings:
+        if self.phases == "sleep" and self.sleeps == 0:
+            raise ValueError("phases = 'sleep' with sleeps = 0 does nothing; give sleeps = 1 or more, or other phases")
+        return self
 
 
 @dataclass
@@ -124,7 +130,7 @@ class WakeSleep:
         theta: in place; its PSF is that of the simulator.
         simulator: draws the sleep's batches; its PSF and width follow theta.
         windows: of the movie, to learn from.
-        held_out: of the movie, to choose by.
+        held_out: of the movie, to choose the best state by; what judges that state must be others.
         noise: of the camera.
         settings: the schedule.
         device: where to train.
@@ -137,8 +143,8 @@ class WakeSleep:
         localizer: TrainableLocalizer,
         theta: Theta,
         simulator: Simulator,
-        windows: Windows,
-        held_out: Windows,
+        windows: MovieWindows,
+        held_out: MovieWindows,
         noise: Noise,
         settings: WakeSleepSettings,
         device: torch.device | str = "cpu",
@@ -244,7 +250,7 @@ class WakeSleep:
         if s.phases != "sleep":
             self._wake(theta_alone)
         if s.phases != "wake" and not theta_alone:
-            for _ in range(max(1, s.sleeps)):
+            for _ in range(s.sleeps):
                 self._sleep()
         if not theta_alone:
             self._average()
@@ -272,7 +278,7 @@ class WakeSleep:
         self._step(loss, [self.optimizers[1]] if theta_alone else self.optimizers)
         self.theta.keep()
 
-    def _anchored(self, look: Look, windows: Windows) -> Tensor:
+    def _anchored(self, look: Look, windows: MovieWindows) -> Tensor:
         """Weighted divergence to the network as it was before, per frame and emitter."""
         if self.settings.anchor == 0:
             return torch.zeros((), device=self.device)
@@ -319,22 +325,23 @@ class WakeSleep:
 
     # ---------------------------------------------------------------------------------------------------------------------- held out
 
-    def bound(self, localizer: TrainableLocalizer, theta: Theta) -> Tensor:
-        """Give the bound of the held-out frames, (windows,) nats per frame; always with the same random numbers."""
+    def bound(self, localizer: TrainableLocalizer, theta: Theta, frames: MovieWindows | None = None) -> Tensor:
+        """Give the bound of held-out frames, (windows,) nats per frame; those that choose if None. Always with the same random numbers."""
+        held_out = self.held_out if frames is None else frames
         microscope = Microscope(theta.psf, self.simulator.microscope.camera, self.waking.microscope.grid)
         waking = copy.copy(self.waking)
         waking.localizer, waking.theta, waking.microscope = localizer, theta, microscope
         generator = torch.Generator(self.device).manual_seed(self.settings.seed + 1)
-        inner = self.held_out.photons.shape[1] - 2 * localizer.context
+        inner = held_out.photons.shape[1] - 2 * localizer.context
         found = []
         with torch.no_grad():
-            for first in range(0, len(self.held_out), self.settings.windows):
-                windows = self.held_out.select(slice(first, first + self.settings.windows))
+            for first in range(0, len(held_out), self.settings.windows):
+                windows = held_out.select(slice(first, first + self.settings.windows))
                 look = waking.look(self.told(windows, theta), self.settings.samples, generator, self.settings.trials)
                 found.append(look.bound.reshape(-1, inner).mean(1))
         return torch.cat(found)
 
-    def told(self, windows: Windows, theta: Theta | None = None) -> Windows:
+    def told(self, windows: MovieWindows, theta: Theta | None = None) -> MovieWindows:
         """Tell the localizer the PSF's present width, where it is told any."""
         if self.simulator.reference is not None:
             return windows
@@ -379,16 +386,16 @@ class WakeSleep:
         return self.checkpoint is not None and load_checkpoint(self.checkpoint, self)
 
 
-def samples_that_fit(k: int, frames: int, pixels: int, memory: int) -> int:
+def samples_that_fit(k: int, frames: int, pixels: int, memory: float) -> int:
     """Give the sets that fit into memory (bytes), at most k and at least 2.
 
     Args:
         k: sets wanted.
         frames: frames in a wake step.
         pixels: of a frame, all planes.
-        memory: that may be used.
+        memory: that may be used; may be infinite.
     """
-    return max(2, min(k, memory // max(1, 4 * NUMBERS_PER_SET * frames * pixels)))
+    return max(2, int(min(k, memory / max(1, 4 * NUMBERS_PER_SET * frames * pixels))))
 
 
-__all__ = ["Gain", "Noise", "WakeSleep", "WakeSleepProgress", "WakeSleepSettings", "Windows", "samples_that_fit"]
+__all__ = ["Gain", "MovieWindows", "Noise", "WakeSleep", "WakeSleepProgress", "WakeSleepSettings", "samples_that_fit"]
