@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from denseloc.experiment import Experiment
 from denseloc.localize import SingleSettings
 from denseloc.model_file import Model, load_model
 from denseloc.train.wake_sleep import WakeSleepSettings
-from denseloc.verbs import adapt, adaptation_work, simulate
+from denseloc.verbs import adapt, adaptation, adaptation_work, simulate
+from denseloc.verbs.adaptation_quality import Quality
 from denseloc.verbs.adaptation_windows import corners_of, gather, share_out
 
 from .conftest import Place
@@ -67,6 +69,8 @@ def test_a_model_gets_the_movie_s_psf(place: Place, wide: Path, tmp_path: Path) 
     page = (tmp_path / "adapted.html").read_text()
     assert "explains held-out frames better" in page
     assert page.count("data:image/png") == 3
+    for words in ("psf.width_nm", "8 windows that choose the best state, 8 others that judge it", "loads nothing from elsewhere"):
+        assert words in page
 
 
 def test_nothing_gained_is_refused_with_a_code_of_its_own(
@@ -79,7 +83,10 @@ def test_nothing_gained_is_refused_with_a_code_of_its_own(
     out = tmp_path / "none.safetensors"
     answer = command("adapt", place.model, movie, "-o", out, "--minutes", "0.1")
     assert answer.code == 3
-    assert "no model was written: the held-out frames are explained no better than before" in answer.err
+    assert "no model was written: " in answer.err
+    assert "the held-out frames are explained no better than before" in answer.err or "no state on the way" in answer.err
+    assert "nats per frame that was held out to judge by" in answer.out
+    assert "psf.width_nm" in answer.out
     assert not out.exists()
     assert not out.with_suffix(".checkpoint").exists()
     assert "No model was written" in out.with_suffix(".html").read_text()
@@ -109,6 +116,16 @@ def test_an_interrupted_adaptation_goes_on(place: Place, wide: Path, tmp_path: P
     assert not out.with_suffix(".checkpoint").exists()
     assert made.theta[1] == whole.theta[1]
     assert made.gain == whole.gain
+
+
+def test_what_is_left_over_is_said() -> None:
+    """A chi2 far above 1 is a warning even where it fell."""
+    quality = Quality(per_frame=3.0, probability=0.9, sigma_nm=10.0, photons=1000.0, chi2=1.0)
+    assert adaptation._doubts(quality, quality) == []
+    said = adaptation._doubts(replace(quality, chi2=5.7), replace(quality, chi2=5.1))
+    assert len(said) == 1
+    assert "chi2 per pixel of the held-out frames is 5.1" in said[0]
+    assert "(--camera)" in said[0]
 
 
 def counts(place: Place, change: Any) -> Any:

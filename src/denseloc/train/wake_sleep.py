@@ -5,8 +5,7 @@ that explain them best (auto-encoder learning). A sleep step is one of simulator
 has now. Both together are the reweighted wake-sleep of the paper. At first theta moves alone, so that the network is not taught by
 a PSF that is off.
 
-Against collapse: bounds on theta, a divergence to the network as it was before, and held-out frames on which the best state is
-chosen.
+Against collapse: bounds on theta, a divergence to the network as it was before, and held-out frames that choose the best state.
 
 Source: Speiser, Turaga, Macke 2019, sections 1.6 and 1.7; Bornschein and Bengio, arXiv 1406.2751. Ours: the anchor, the beginning
 with theta alone.
@@ -33,14 +32,13 @@ from ..localize import TrainableLocalizer
 from ..localize.draws import divergence
 from ..microscope import Microscope
 from .checkpoint import load_checkpoint, save_checkpoint
+from .gain import Gain
 from .simulate import Simulator
 from .theta import Theta
 from .wake import Look, MovieWindows, Noise, Waking
 
 MOST_SKIPPED = 20
 NUMBERS_PER_SET = 40  # numbers of 4 bytes that a set takes at its peak, per pixel of a frame
-LEAST_GAIN = 0.05  # nats per frame that count as one
-TRIMMED = 0.1  # share of the windows at each end that a mean difference leaves out
 
 
 class WakeSleepSettings(Section):
@@ -85,6 +83,7 @@ class WakeSleepProgress:
         effective: effective number of candidates in a wake step.
         seconds: spent so far, all sessions together.
         messages: what is to be said.
+        best: the highest gain so far.
     """
 
     step: int
@@ -93,33 +92,7 @@ class WakeSleepProgress:
     effective: float
     seconds: float
     messages: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Gain:
-    """Difference of two bounds over the same windows, in nats per frame, trimmed; with its standard error.
-
-    The error of a trimmed mean is the spread of the winsorized values over ``(1 - 2 cut) sqrt(n)``. Source: Tukey and McLaughlin, Sankhya A 25
-    (1963) 331.
-    """
-
-    mean: float
-    error: float
-
-    @classmethod
-    def of(cls, after: Tensor, before: Tensor) -> Gain:
-        """Compare (windows,) bounds."""
-        each = np.sort((after - before).double().cpu().numpy())
-        cut = int(TRIMMED * len(each))
-        kept = each[cut : len(each) - cut]
-        pulled_in = np.clip(each, kept[0], kept[-1])
-        spread = float(np.std(pulled_in, ddof=1)) if len(kept) > 1 else math.inf
-        return cls(float(kept.mean()), spread / ((1 - 2 * cut / len(each)) * math.sqrt(len(each))))
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether it lies above 0 by more than two standard errors, and by more than the draws scatter."""
-        return self.mean > max(2 * self.error, LEAST_GAIN)
+    best: float | None = None
 
 
 class WakeSleep:
@@ -219,8 +192,9 @@ class WakeSleep:
             if self.step % every == 0 or self.step == self.settings.steps:
                 self._check()
             self.seconds += time.monotonic() - started
-            gain = self.history[-1]["gain"] if len(self.history) > 1 else None
-            report(WakeSleepProgress(self.step, self.settings.steps, gain, self.effective, self.seconds, self.messages))
+            gains = [entry["gain"] for entry in self.history]
+            now, best = (gains[-1], max(gains)) if len(gains) > 1 else (None, None)
+            report(WakeSleepProgress(self.step, self.settings.steps, now, self.effective, self.seconds, self.messages, best))
             self.messages = []
             if self.checkpoint is not None and time.monotonic() - saved > 60:
                 self.save()

@@ -24,6 +24,8 @@ from .adaptation_quality import Quality
 from .adaptation_windows import INNER, check_light, check_movie, is_told, share_out
 from .adaptation_work import Order, Work
 
+MUCH_LEFT = 1.5  # chi2 from which on frames hold more than noise
+
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
@@ -202,6 +204,11 @@ def _doubts(before: Quality, after: Quality) -> list[str]:
         )
     if after.chi2 > 1.02 * before.chi2:
         doubts.append(f"chi2 per pixel of the held-out frames rose from {before.chi2:.3f} to {after.chi2:.3f}; look at the page")
+    if after.chi2 > MUCH_LEFT:
+        doubts.append(
+            f"chi2 per pixel of the held-out frames is {after.chi2:.3g}, where 1 is ideal: much light is left unexplained; give the camera that "
+            "recorded the movie (--camera), and look whether pixel size and PSF are right"
+        )
     return doubts
 
 

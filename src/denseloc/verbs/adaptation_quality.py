@@ -66,7 +66,8 @@ def quality_of(
     table = Localizations.concat([t for t in tables if len(t)] or tables)
     rim = 3
     pulls = torch.stack([residual for _, _, residual in pictures])[..., rim:-rim, rim:-rim]
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, SHOWN).astype(int))
+    fullest_first = np.argsort([-float(frame.std()) for frame, _, _ in pictures], kind="stable")
+    chosen = fullest_first[np.unique(np.linspace(0, len(pictures) // 2, SHOWN).astype(int))]
     data, model = (np.stack([pictures[i][k].cpu().numpy() for i in chosen]) for k in (0, 1))
     shown = Pictures(data, model, np.stack([pictures[i][2][inner // 2].cpu().numpy() for i in chosen]))
     return _summary(table, inner * len(windows), float(pulls.square().clamp(max=MOST_PULL**2).mean())), shown
