@@ -21,8 +21,7 @@ from denseloc.model_file import Model, load_model
 from denseloc.pipeline import localize
 from denseloc.preparation import parse_camera
 from denseloc.train.wake_sleep import WakeSleep
-from denseloc.verbs import adaptation as verb
-from denseloc.verbs import render
+from denseloc.verbs import adapt, adaptation_work, render
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "accuracy"))
 import challenge
@@ -100,12 +99,12 @@ def adapted(name: str, model: Model, movie: Path, setting: Setting, **more: Any)
     if file.exists():
         kept = load_model(file)
         return kept, dict(kept.record["benchmark"])
-    usual = verb._steps
-    verb._steps = _by_process_time  # type: ignore[assignment]
+    usual = adaptation_work.steps_that_fit
+    adaptation_work.steps_that_fit = _by_process_time  # type: ignore[assignment]
     try:
-        made = verb.adapt(model, movie, file, minutes=ADAPT_MINUTES * setting.scale, **more)
+        made = adapt(model, movie, file, minutes=ADAPT_MINUTES * setting.scale, **more)
     finally:
-        verb._steps = usual
+        adaptation_work.steps_that_fit = usual
     summary = {
         "refused": made.refused,
         "gain": vars(made.gain),
@@ -125,9 +124,9 @@ def _by_process_time(trial: WakeSleep, minutes: float) -> int:
     """Say how many rounds fit, by the clock of the process."""
     trial.one_round()
     began = time.process_time()
-    for _ in range(verb.TIMED):
+    for _ in range(adaptation_work.TIMED):
         trial.one_round()
-    return max(verb.LEAST_STEPS, round(60 * minutes * verb.TIMED / (time.process_time() - began)))
+    return max(adaptation_work.LEAST_STEPS, round(60 * minutes * adaptation_work.TIMED / (time.process_time() - began)))
 
 
 def on_real(setting: Setting) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from denseloc.experiment import Experiment
 from denseloc.localize import TrainableLocalizer
 from denseloc.model_file import Model, load_model, save_model
 from denseloc.train.theta import Beginning, Theta
-from denseloc.train.wake import Noise, Windows
+from denseloc.train.wake import MovieWindows, Noise
 from denseloc.train.wake_sleep import WakeSleep, WakeSleepSettings
 
 SIDE_PX, INNER, WINDOWS, HELD_OUT = 32, 3, 600, 40
 TIMED = 4
 
 
-def windows_of(drawn: Drawn, localizer: TrainableLocalizer, n: int, seed: int) -> Windows:
+def windows_of(drawn: Drawn, localizer: TrainableLocalizer, n: int, seed: int) -> MovieWindows:
     """Cut windows at random places of a simulated movie; the background is told."""
     generator = torch.Generator().manual_seed(seed)
     photons, t = drawn.frames.photons, INNER + 2 * localizer.context
@@ -30,7 +30,7 @@ def windows_of(drawn: Drawn, localizer: TrainableLocalizer, n: int, seed: int) -
     cut = torch.stack([photons[f : f + t, :, i : i + SIDE_PX, j : j + SIDE_PX] for f, i, j in zip(start, y, x, strict=True)])
     level = torch.full((n, 1, SIDE_PX, SIDE_PX), drawn.told.background)
     told = drawn.told if localizer.settings.is_told else localizer.scales.reference
-    return Windows(cut, level, told.tensor(n), torch.zeros(n, 2))
+    return MovieWindows(cut, level, told.tensor(n), torch.zeros(n, 2))
 
 
 def adapted(

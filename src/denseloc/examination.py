@@ -26,8 +26,8 @@ def examine(movie: Movie, ready: Preparation, *, quick: bool = False, progress: 
     experiment = ready.model.experiment
     scale = ready.conditions.width_px / experiment.width_px() if experiment.serves_many else 1.0
     setup = Setup(ready.model.localizer, experiment, ready.camera, ready.conditions, ready.pixel_size_nm, ready.background, scale)
-    given = ready.camera_json.get("source") != "measured"
-    return check(movie, setup, ready.measured, outside=tuple(ready.outside), camera_given=given, quick=quick, progress=progress)
+    camera = str(ready.camera_json.get("source"))
+    return check(movie, setup, ready.measured, outside=tuple(ready.outside), camera_from=camera, quick=quick, progress=progress)
 
 
 def glance(movie: Movie, ready: Preparation) -> Suitability | None:

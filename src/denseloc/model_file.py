@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -42,6 +43,16 @@ class Model:
     experiment: Experiment
     record: Mapping[str, Any] = field(default_factory=dict)
     name: str = "model"
+
+    @property
+    def fingerprint(self) -> str:
+        """Identify the weights and what corrects the uncertainties: 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.localizer.state_dict().items()):
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        if self.localizer.correction is not None:
+            digest.update(json.dumps(self.localizer.correction.to_json(), sort_keys=True).encode())
+        return digest.hexdigest()[:16]
 
     @property
     def uncertainty(self) -> dict[str, Any] | None:

@@ -101,7 +101,7 @@ def density(values: dict[str, Any]) -> None:
     [
         (wider, "psf", "wider than the model's PSF"),
         (narrower, "psf", "narrower than the model's PSF"),
-        (gain, "camera", "times the variance that the camera"),
+        (gain, "camera", "times the variance that the camera of the model's document"),
         (photons, "photons", "the model was trained on"),
         (background, "background", "background is about"),
         (density, "density", "emitter density is about"),

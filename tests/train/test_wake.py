@@ -18,7 +18,7 @@ from denseloc.localize.posterior import PixelPosterior
 from denseloc.microscope import Microscope
 from denseloc.optics import AstigmaticSettings, GaussianSettings, ResidualMaps
 from denseloc.train.theta import Beginning, Theta
-from denseloc.train.wake import Noise, Waking, Windows, _zones
+from denseloc.train.wake import MovieWindows, Noise, Waking, _zones
 
 PIXEL = (100.0, 100.0)
 SIDE = 20
@@ -63,9 +63,9 @@ def believing(emitters: Emitters, n: int, sigma: tuple[float, float] = (0.06, 0.
     return PixelPosterior(detection, maps, spread, torch.full((n, SIDE, SIDE), LEVEL), PIXEL, 0.0, 1000.0)
 
 
-def windows_of(frames: Tensor) -> Windows:
+def windows_of(frames: Tensor) -> MovieWindows:
     n = len(frames)
-    return Windows(frames[:, None], torch.full((n, 1, SIDE, SIDE), LEVEL), torch.zeros(n, 4), torch.zeros(n, 2))
+    return MovieWindows(frames[:, None], torch.full((n, 1, SIDE, SIDE), LEVEL), torch.zeros(n, 4), torch.zeros(n, 2))
 
 
 def exposed(emitters: Emitters, n: int, generator: torch.Generator, width_nm: float = 130.0) -> Tensor:

@@ -14,7 +14,7 @@ from denseloc.errors import TrainingError
 from denseloc.experiment import Experiment
 from denseloc.localize import TrainableLocalizer
 from denseloc.train.theta import Beginning, Theta
-from denseloc.train.wake import Noise, Windows
+from denseloc.train.wake import MovieWindows, Noise
 from denseloc.train.wake_sleep import Gain, WakeSleep, WakeSleepSettings, samples_that_fit
 
 
@@ -25,7 +25,7 @@ def loop(document: dict[str, Any], checkpoint: Path | None = None, **settings: A
     simulator = experiment.build_simulator(localizer)
     batch = simulator.draw(12, torch.Generator().manual_seed(5))
     n = len(batch.photons)
-    windows = Windows(batch.photons, batch.background[:n], batch.conditions.contiguous(), torch.zeros(n, 2))
+    windows = MovieWindows(batch.photons, batch.background[:n], batch.conditions.contiguous(), torch.zeros(n, 2))
     theta = Theta(experiment.psf.build(experiment.pixel_size_nm), localizer.scales, Beginning(0.5, 2000.0, 0.5, (0.0, 0.0)))
     usual = {"steps": 6, "checks": 3, "windows": 3, "sleep_batch": 2, "samples": 4, "theta_first": 0.34, "seed": 2}
     schedule = WakeSleepSettings(**{**usual, **settings})
@@ -66,6 +66,14 @@ def test_auto_encoder_and_simulator_learning_alone(tiny_document: dict[str, Any]
     one.one_round()
     assert same(list(one.theta.parameters()), theta) is not moves
     assert bool(drawn) is not moves
+
+
+def test_no_sleep_steps_where_none_are_wanted(tiny_document: dict[str, Any]) -> None:
+    one = loop(tiny_document, sleeps=0, theta_first=0.0)
+    one._sleep = lambda: pytest.fail("it slept")  # type: ignore[method-assign,assignment]
+    one.one_round()
+    with pytest.raises(ValueError, match="does nothing"):
+        WakeSleepSettings(phases="sleep", sleeps=0)
 
 
 def test_a_run_checks_held_out_frames_and_ends_in_the_best_state(tiny_document: dict[str, Any]) -> None:
@@ -133,3 +141,4 @@ def test_fewer_sets_where_memory_is_short() -> None:
     assert samples_that_fit(32, 18, 1024, 1 << 40) == 32
     assert samples_that_fit(32, 18, 1024, 40 * 4 * 18 * 1024 * 7) == 7
     assert samples_that_fit(32, 18, 1024, 0) == 2
+    assert samples_that_fit(32, 18, 1024, math.inf) == 32

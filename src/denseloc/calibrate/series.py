@@ -30,7 +30,7 @@ NOT_STRAIGHT = 0.005
 
 
 @dataclass(frozen=True, eq=False)
-class Level:
+class LightLevel:
     """One series: mean (counts) and variance (counts^2) of each pixel, (rows, columns), the number of frames and the largest count."""
 
     mean: np.ndarray
@@ -74,7 +74,7 @@ class CameraMaps:
         return np.stack([self.offset, 1 / self.gain, self.variance]).astype(np.float32)
 
 
-def measure_level(movie: Movie, what: str) -> Level:
+def measure_level(movie: Movie, what: str) -> LightLevel:
     """Measure a series of frames of still light, block by block.
 
     Args:
@@ -104,10 +104,10 @@ def measure_level(movie: Movie, what: str) -> Level:
         raise CalibrationError(
             f"{what} series {movie.name}: all frames are alike, expected noise; give the raw frames of the camera"
         )
-    return Level(total / movie.n_frames, variance, movie.n_frames, highest)
+    return LightLevel(total / movie.n_frames, variance, movie.n_frames, highest)
 
 
-def camera_maps(dark: Level, bright: Sequence[Level] = ()) -> CameraMaps:
+def camera_maps(dark: LightLevel, bright: Sequence[LightLevel] = ()) -> CameraMaps:
     """Make the maps.
 
     Args:
@@ -142,7 +142,7 @@ def camera_maps(dark: Level, bright: Sequence[Level] = ()) -> CameraMaps:
     return CameraMaps(dark.mean, variance, drawn, offset_span, variance_span, span, float(np.sqrt(real)) / middle)
 
 
-def _check_bright(dark: Level, bright: Level) -> None:
+def _check_bright(dark: LightLevel, bright: LightLevel) -> None:
     if bright.mean.shape != dark.mean.shape:
         sizes = [f"{level.mean.shape[0]} x {level.mean.shape[1]} px" for level in (bright, dark)]
         raise CalibrationError(f"a bright series of {sizes[0]} and a dark series of {sizes[1]}; record both with the same region")

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from rich.table import Table
 from typer import Option
 
 from . import options
 from .analysis import Watch
 from .screen import Screen, clock
 from .signals import orderly_stop
-from .words import caution, console, duration, frame_range, pairs, pixel_size, region, say
+from .words import caution, console, duration, frame_range, pixel_size, region, say
 
 if TYPE_CHECKING:
     from ..train.wake_sleep import WakeSleepProgress
     from ..verbs import Adaptation
 
 AdaptedOut = Annotated[Path, Option("--out", "-o", metavar="MODEL2", help="Model file to write, .safetensors.", show_default=False)]
-Minutes = Annotated[float, Option(min=0.01, help="Time to spend.")]
+Minutes = Annotated[
+    float | None, Option(min=0.01, help="Time to spend; on --resume the rounds planned at first stay.", show_default="12")
+]
 Samples = Annotated[
     int | None,
     Option(
@@ -41,7 +44,7 @@ def adapt(
     model: options.TrainedModel,
     movie: options.Movie,
     out: AdaptedOut,
-    minutes: Minutes = 12.0,
+    minutes: Minutes = None,
     samples: Samples = None,
     keep_psf: KeepPsf = False,
     pixel_size_nm: options.PixelSize = None,
@@ -63,8 +66,6 @@ def adapt(
         from .. import verbs
         from ..preparation import read_camera
 
-        if resume:
-            _refuse_with_resume(samples, keep_psf)
         watch = _Watch(screen)
         with orderly_stop(screen.say, "the present round") as stop:
             made = verbs.adapt(
@@ -95,12 +96,6 @@ def adapt(
         raise NoGain(f"no model was written: {made.refused}")
 
 
-def _refuse_with_resume(samples: int | None, keep_psf: bool) -> None:
-    given = [name for name, value in (("--samples", samples is not None), ("--keep-psf", keep_psf)) if value]
-    if given:
-        raise typer.BadParameter(f"{' and '.join(given)} with --resume; the checkpoint has its own settings", param_hint="--resume")
-
-
 class _Watch:
     """Shows how an adaptation goes."""
 
@@ -111,29 +106,28 @@ class _Watch:
         """Show the gain of the held-out bound and the time left."""
         for message in progress.messages:
             self.screen.say(message, "yellow")
-        gain = "" if progress.gain is None else f"held-out bound {progress.gain:+.2f}  "
+        gain = "" if progress.gain is None else f"gain on held-out frames {progress.gain:+.2f} nats"
+        if gain and progress.best is not None and progress.best > (progress.gain or 0.0):
+            gain += f", at best {progress.best:+.2f}"
+        gain += ", " if gain else ""
         left = (progress.steps - progress.step) * progress.seconds / max(progress.step, 1)
         self.screen.step(progress.step, progress.steps, f"{gain}{clock(left)} left")
 
 
 def _show(made: Adaptation) -> None:
     """Say what changed."""
-    before, after = made.quality
-    rows = [
-        (
-            "bound",
-            f"{made.gain.mean:+.2f} ± {made.gain.error:.2f} nats per held-out frame, {made.network_gain.mean:+.2f} of them by the network",
-        ),
-        ("found", f"{before.per_frame:.2f} to {after.per_frame:.2f} localizations in a window"),
-        ("probability", f"{before.probability:.3f} to {after.probability:.3f} on average"),
-        ("sigma", f"{before.sigma_nm:.1f} to {after.sigma_nm:.1f} nm (median)"),
-        ("chi2", f"{before.chi2:.3f} to {after.chi2:.3f} per pixel"),
-    ]
-    rows += [
-        (name.partition(",")[0] if name.endswith("factor") else name, f"{made.theta[0][name]:.4g} to {value:.4g}")
-        for name, value in made.theta[1].items()
-    ]
-    console().print(pairs(rows))
+    from ..report.adaptation import learned_rows, quality_rows
+
+    table = Table(box=None, pad_edge=False)
+    for name, side in (("", "left"), ("before", "right"), ("after", "right")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    for row in (*quality_rows(*(asdict(one) for one in made.quality)), *learned_rows(*made.theta)):
+        table.add_row(*row)
+    console().print(table)
+    say(
+        f"gain     {made.gain.mean:+.2f} ± {made.gain.error:.2f} nats per frame that was held out to judge by, {made.network_gain.mean:+.2f} ± "
+        f"{made.network_gain.error:.2f} of it by the network"
+    )
     for warning in made.warnings:
         caution(warning)
     if made.file is not None:

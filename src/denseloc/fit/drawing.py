@@ -110,7 +110,7 @@ def split(position_px: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Windows:
+class SpotPixels:
     """Pixels to be explained.
 
     Args:
@@ -124,7 +124,7 @@ class Windows:
     gain: float
 
     @classmethod
-    def of(cls, photons: Tensor, noise: Noise) -> Windows:
+    def of(cls, photons: Tensor, noise: Noise) -> SpotPixels:
         """Make windows of photons (n, planes, h, w)."""
         return cls(noise.counts(photons).contiguous(), noise.dark(photons).contiguous(), noise.gain)
 
@@ -167,7 +167,7 @@ class Drawing:
         numbers = 64 if self.is_aligned else 7 * self.psf.planes * self.psf.roi_px**2
         return min(1024, max(64, CACHE // numbers // LANES * LANES))
 
-    def score(self, windows: Windows, which: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def score(self, windows: SpotPixels, which: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Score spots (m, p) against windows ``which`` (m,); objective, gradient and Fisher matrix as in kernels/spot_score.
 
         There is no kernel for two widths and an angle: `terms.likelihood` does it.

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..optics import PSF
 from . import on_cpu, rotated, terms
 from .deviance import deviance, expected_moments, p_value
-from .drawing import DEPTHS_NM, Drawing, Third, Windows
+from .drawing import DEPTHS_NM, Drawing, SpotPixels, Third
 from .fisher import invert
 from .levenberg import Climb, Limits, climb
 from .noise import Noise
@@ -32,7 +32,7 @@ THIRDS: dict[Third | None, tuple[str, ...]] = {
     "widths": ("width_x_nm", "width_y_nm"),
     "rotated": ("width_x_nm", "width_y_nm", "angle_deg"),
 }
-Score = Callable[[Windows, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+Score = Callable[[SpotPixels, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """(windows, which (m,), parameters (m, p)) -> objective, gradient, curvature, as `levenberg.Score`."""
 CHUNK_PX = 1 << 20  # pixels that are held at once beside the windows themselves
 
@@ -147,7 +147,7 @@ def fit_single(
         )
         bound = covariance
     else:
-        windows = Windows.of(photons, noise)
+        windows = SpotPixels.of(photons, noise)
         parts = [
             _starts(drawing, photons[some], some, depths, masks if places is None else places[some], shared_background)
             for some in _slices(photons)
@@ -244,7 +244,7 @@ def _limits(drawing: Drawing, photons: Tensor, lights: int, z_range: tuple[float
 def _best(
     drawing: Drawing,
     score: Score,
-    windows: Windows,
+    windows: SpotPixels,
     starts: Tensor,
     limits: Limits,
     tries: int,
@@ -328,7 +328,7 @@ def _in_nm(drawing: Drawing, at: Tensor) -> tuple[Tensor, Tensor]:
     return values, slopes
 
 
-def _agreement(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor, noise: Noise) -> Tensor:
+def _agreement(drawing: Drawing, windows: SpotPixels, which: Tensor, at: Tensor, noise: Noise) -> Tensor:
     """Sum log-likelihood, deviance, its expectation and its variance over spots: (m, 4)."""
     counts = windows.counts[which]
     dark = windows.dark[which] if len(windows.dark) > 1 else windows.dark

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.spot_score.naive import LEAST_MEAN
-from .drawing import Drawing, Windows
+from .drawing import Drawing, SpotPixels
 from .fisher import invert
 
 
@@ -36,7 +36,7 @@ class Terms:
     slopes: Tensor
 
     @classmethod
-    def of(cls, drawing: Drawing, windows: Windows, which: Tensor, at: Tensor) -> Terms:
+    def of(cls, drawing: Drawing, windows: SpotPixels, which: Tensor, at: Tensor) -> Terms:
         """Draw spots (m, p) for windows ``which`` (m,)."""
         values, moves = drawing.images(which, at, windows.shape_px)
         k, planes = drawing.n_coordinates, values.shape[1]
@@ -69,17 +69,17 @@ class Terms:
         return (rest.square() / (2 * scale)).sum((1, 2, 3)), gradient, self.product(1 / scale)
 
 
-def likelihood(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def likelihood(drawing: Drawing, windows: SpotPixels, which: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Score spots (m, p) against windows ``which`` (m,) as `Drawing.score` does."""
     return Terms.of(drawing, windows, which, at).likelihood()
 
 
-def squares(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def squares(drawing: Drawing, windows: SpotPixels, which: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Score spots (m, p) against windows ``which`` (m,) as `Drawing.score` does, by squares."""
     return Terms.of(drawing, windows, which, at).squares()
 
 
-def spread(drawing: Drawing, windows: Windows, which: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def spread(drawing: Drawing, windows: SpotPixels, which: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Tell how far estimates by least squares scatter.
 
     Returns:

@@ -16,13 +16,24 @@ from .plates import BLUE, DPI, FAINT, INK, ORANGE, Plate, canvas, plate_of_figur
 from .rendering import rendered
 
 DEPTHS = 5
-WORDS = {
-    "per_frame": "localizations in a window",
-    "probability": "probability, mean",
-    "sigma_nm": "lateral sigma, median (nm)",
-    "photons": "photons, median",
+QUALITY = {
+    "per_frame": "localizations in a frame of a window",
+    "probability": "their probability, mean",
+    "sigma_nm": "their lateral sigma, median (nm)",
+    "photons": "their photons, median",
     "chi2": "chi2 per pixel (1 is ideal)",
 }
+THETA = {
+    "background, factor": "background over the measured one",
+    "noise variance, factor": "variance of the noise over the camera's",
+    "density per um2": "emitters per µm² and frame",
+    "photons, median": "photons of an emitter, median",
+    "photons, spread of the logarithm": "spread of the logarithm of the photons",
+    "z, mean in nm": "depth, mean (nm)",
+    "z, spread in nm": "depth, spread (nm)",
+    "largest change of the maps": "largest change of the PSF's maps (part of its peak)",
+}
+"""What was learned, in words; what is not listed is a key of the document's PSF."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +85,15 @@ def adaptation_page(
             "verdict": "No model was written" if refused else "The adapted model explains held-out frames better",
             "warnings": ([refused] if refused else []) + list(warnings),
             "facts": [
-                (f"{gain[0]:+.2f} ± {gain[1]:.2f}", "nats", "held-out bound, per frame"),
-                (f"{network_gain[0]:+.2f} ± {network_gain[1]:.2f}", "nats", "of it by the network, with the new PSF"),
+                (f"{gain[0]:+.2f} ± {gain[1]:.2f}".replace("-", "\u2212"), "nats", "gain of the bound, per frame that judges"),
+                (
+                    f"{network_gain[0]:+.2f} ± {network_gain[1]:.2f}".replace("-", "\u2212"),
+                    "nats",
+                    "part of it by the network, with the new PSF",
+                ),
             ],
-            "theta": _rows(*theta),
-            "quality": _rows(*({WORDS[key]: value for key, value in one.items()} for one in quality)),
+            "theta": learned_rows(*theta),
+            "quality": quality_rows(*quality),
             "psf": psf_plate(*psfs, depths_nm),
             "curve": curve_plate(history),
             "frames": frames_plate(*frames),
@@ -87,8 +102,22 @@ def adaptation_page(
     )
 
 
-def _rows(before: Mapping[str, float], after: Mapping[str, float]) -> list[tuple[str, str, str]]:
-    return [(name, f"{before[name]:.4g}", f"{after[name]:.4g}") for name in after if name in before]
+def learned_rows(before: Mapping[str, float], after: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """Say what was learned: name, before, after."""
+    return _rows(before, after, {name: THETA.get(name, f"psf.{name}") for name in after})
+
+
+def quality_rows(before: Mapping[str, float], after: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """Say what the models make of held-out frames: name, before, after."""
+    return _rows(before, after, QUALITY)
+
+
+def _rows(before: Mapping[str, float], after: Mapping[str, float], words: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    return [(words[name], _number(before[name]), _number(after[name])) for name in after if name in before]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}".replace("-", "\u2212")
 
 
 @torch.no_grad()
@@ -130,7 +159,10 @@ def curve_plate(history: Sequence[Mapping[str, Any]]) -> Plate:
     axes.axhline(0, color=FAINT, linewidth=0.7)
     axes.set(xlabel="round", ylabel="gain (nats per frame)")
     alt = f"Gain of the held-out bound over {steps[-1]} rounds; the best, {gains[best]:.2f} nats per frame, after {steps[best]}."
-    return plate_of_figure(figure, "Bound of held-out frames", alt, "Orange: the state that is kept.")
+    caption = (
+        "Orange: the state that is kept. These frames choose it, and so make it look better than it is; others judge it, above."
+    )
+    return plate_of_figure(figure, "Bound of the frames that choose", alt, caption)
 
 
 def frames_plate(before: Pictures, after: Pictures) -> Plate:
@@ -149,7 +181,8 @@ def frames_plate(before: Pictures, after: Pictures) -> Plate:
     rms = [float(np.sqrt(np.mean(np.clip(one.residual, -6, 6) ** 2))) for one in (before, after)]
     alt = f"{n} held-out frames, the models' pictures and residuals; root mean square residual {rms[0]:.2f} before, {rms[1]:.2f} after."
     caption = (
-        "Residual: (frame − model) / σ from −5 (blue) to +5 (red); it should be an even grain. The rim holds light from outside."
+        "From the fullest to a middling one. Residual: (frame − model) / σ from −5 (blue) to +5 (red); it should be an even grain. The rim holds "
+        "light from outside."
     )
     return plate_of_figure(figure, "Held-out frames", alt, caption)
 

@@ -88,6 +88,11 @@ def high(level: Level) -> float:
     return level[1] if isinstance(level, tuple) else level
 
 
+def ends(level: Any) -> Range:
+    """Give both ends, equal for one number; a pair may be a list, as in documents that travel as JSON."""
+    return (float(level[0]), float(level[1])) if isinstance(level, (tuple, list)) else (float(level), float(level))
+
+
 def draw_level(level: Level, n: int, generator: torch.Generator) -> Tensor:
     """Draw n values, evenly in the logarithm for a range; (n,)."""
     if not isinstance(level, tuple):

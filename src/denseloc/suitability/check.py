@@ -16,7 +16,7 @@ from .judging import Evidence, Width, is_suspect, judge
 from .numbers import numbers
 from .psf_shape import shape_changes
 from .ranges import trained
-from .reference import Level, drawn, first_level, matched
+from .reference import Circumstances, drawn, first_level, matched
 from .scenes import FULL_SIZE, QUICK_SIZE, Setup, movie_scene
 from .two_sample import patches_elsewhere, patches_of_molecules, told_apart
 from .views import View, look
@@ -68,7 +68,7 @@ def check(
     measured: Conditions,
     *,
     outside: tuple[Finding, ...] = (),
-    camera_given: bool = True,
+    camera_from: str = "given",
     quick: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Checked:
@@ -79,7 +79,7 @@ def check(
         setup: model, camera, what the model is told.
         measured: conditions of the movie, as its pixels show them.
         outside: what these say already, see `outside_of_training`.
-        camera_given: whether the camera was known, and not measured in this movie.
+        camera_from: where the camera comes from: "given", "measured" in this movie, or what says it.
         quick: look at few frames, without the classifier.
         progress: told what is going on.
 
@@ -96,7 +96,7 @@ def check(
     )
     mine, theirs = numbers(view, setup)[0], [numbers(one, setup)[0] for one in scenes]
     evidence = Evidence(
-        view, scenes, level, trained(setup.experiment, setup.pixel_size_nm), mine, theirs, outside, camera_given=camera_given
+        view, scenes, level, trained(setup.experiment, setup.pixel_size_nm), mine, theirs, outside, camera_from=camera_from
     )
     if not quick and "photons" in view.table:
         progress("telling patches apart")
@@ -122,24 +122,43 @@ def _told_apart(view: View, scenes: list[View]) -> dict[str, tuple[float, float]
 
 
 def _width(
-    view: View, level: Level, setup: Setup, evidence: Evidence, generator: torch.Generator, *, thorough: bool
+    view: View, level: Circumstances, setup: Setup, evidence: Evidence, generator: torch.Generator, *, thorough: bool
 ) -> Width | None:
     """Find by how much a wider or narrower PSF explains the images, from scenes drawn with one; None where too few molecules stand clear."""
     mine, usual = evidence.both("wider")
     trial = TRIAL if mine > usual else 1 / TRIAL
 
-    def answer(factor: float) -> tuple[View, float]:
+    def redrawn(factor: float) -> View:
         """Draw with another width, and look at it with the document's."""
-        scene = drawn(view, view.scene, level, replace(setup, scale=setup.scale * factor), generator)
-        seen = look(scene, setup)
-        return seen, float(shape_changes(seen, setup).middle()[0, 0])
+        return look(drawn(view, view.scene, level, replace(setup, scale=setup.scale * factor), generator), setup)
 
-    slope = max((answer(trial)[1] - usual) / math.log(trial), LEAST_ANSWER)
-    if not (math.isfinite(slope) and math.isfinite(mine) and math.isfinite(usual)):
+    answer, answer_error = (float(v) for v in shape_changes(redrawn(trial), setup).middle()[0])
+    found = width_of((mine, usual, answer), (*evidence.errors("wider"), answer_error), trial)
+    if found is None or not thorough:
+        return found
+    return replace(found, chi2=numbers(redrawn(found.factor), setup)[0]["chi2_spot"])
+
+
+def width_of(seen: tuple[float, float, float], errors: tuple[float, float, float], trial: float) -> Width | None:
+    """Give the width that explains what the movie shows, along a straight line between two widths that were drawn; None without numbers.
+
+    With m of the movie, u of the document's width and a of a trial wider by ``exp(t)``, the logarithm of the factor is
+    ``f = t (m - u) / (a - u)``, and its variance ``(s_m^2 + (1 - f / t)^2 s_u^2 + (f / t)^2 s_a^2) t^2 / (a - u)^2``: it is not known better
+    than the slope.
+
+    Args:
+        seen: m, u, a.
+        errors: their standard errors.
+        trial: factor on the width.
+    """
+    (mine, usual, answer), log_trial = seen, math.log(trial)
+    slope = max((answer - usual) / log_trial, LEAST_ANSWER)
+    if not all(math.isfinite(value) for value in seen):
         return None
-    factor = float(np.clip(math.exp((mine - usual) / slope), *WIDEST))
-    error = factor * evidence.change("wider")[1] / slope
-    return Width(factor, error, numbers(answer(factor)[0], setup)[0]["chi2_spot"] if thorough else math.nan)
+    part = (mine - usual) / slope / log_trial
+    factor = float(np.clip(trial**part, *WIDEST))
+    error = math.hypot(errors[0], (1 - part) * errors[1], part * errors[2]) / slope
+    return Width(factor, factor * error, math.nan)
 
 
 def _compared(evidence: Evidence) -> tuple[Compared, ...]:

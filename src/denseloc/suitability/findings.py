@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..description import Range
 
-Level = Literal["warn", "fail"]
+Grade = Literal["warn", "fail"]
 Verdict = Literal["pass", "warn", "fail"]
 
 ORDER = (
@@ -50,7 +50,7 @@ class Finding:
     """
 
     topic: str
-    level: Level
+    level: Grade
     text: str
 
 

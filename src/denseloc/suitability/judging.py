@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .findings import Finding
-from .findings import Level as Grade
+from .findings import Finding, Grade
 from .ranges import BEYOND, FAR, Trained, beyond
-from .reference import Level
+from .reference import Circumstances
 from .views import View
 
 WIDER = (0.07, 0.13)
@@ -79,19 +78,19 @@ class Evidence:
         outside: what the pixels alone say of the conditions.
         told_apart: as in `Suitability`.
         width: that explains the images; None where it was not sought.
-        camera_given: whether the user, or the document, said what the camera is.
+        camera_from: where the camera comes from: "given" by the user, "measured" in the movie, or what says it.
     """
 
     movie: View
     drawn: Sequence[View]
-    level: Level
+    level: Circumstances
     trained: Trained
     numbers: Mapping[str, float]
     drawn_numbers: Sequence[Mapping[str, float]]
     outside: Sequence[Finding] = ()
     told_apart: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     width: Width | None = None
-    camera_given: bool = True
+    camera_from: str = "given"
 
     def both(self, name: str) -> tuple[float, float]:
         """Give a number of the movie, and its mean over the drawn scenes."""
@@ -106,12 +105,16 @@ class Evidence:
         misjudged = (1 + mine) / (1 + usual) if min(mine, usual) > -0.9 else 1.0
         return self.level.photons * (misjudged if abs(misjudged - 1) > MISJUDGED else 1.0)
 
+    def errors(self, name: str) -> tuple[float, float]:
+        """Give the standard errors of a change of the PSF in the movie, and of its mean over the drawn scenes."""
+        theirs = [numbers.get(f"{name}_error", np.nan) for numbers in self.drawn_numbers]
+        drawn = float(np.sqrt(np.nansum(np.square(theirs)))) / max(len(theirs), 1)
+        return float(self.numbers.get(f"{name}_error", np.nan)), drawn
+
     def change(self, name: str) -> tuple[float, float]:
         """Give the difference of a change of the PSF between movie and drawn scenes, and its standard error."""
         mine, theirs = self.both(name)
-        errors = [self.numbers.get(f"{name}_error", np.nan), *(n.get(f"{name}_error", np.nan) for n in self.drawn_numbers)]
-        n = max(len(self.drawn_numbers), 1)
-        return mine - theirs, float(np.sqrt(errors[0] ** 2 + np.nansum(np.square(errors[1:])) / n**2))
+        return mine - theirs, math.hypot(*self.errors(name))
 
 
 def judge(evidence: Evidence) -> list[Finding]:
@@ -143,12 +146,14 @@ def _camera(evidence: Evidence) -> Iterator[Finding]:
         return
     grade = _grade(max(ratio, 1 / ratio), NOISE)
     if grade:
-        whose = "given, or that of the model's document," if evidence.camera_given else "measured"
+        source = evidence.camera_from
+        whose = f"{source} camera" if source in ("given", "measured") else f"camera of {source}"
+        other = "another camera than the one given, if that is not right" if source == "given" else "the camera that recorded it"
         yield Finding(
             "camera",
             grade,
-            f"the noise of the movie has {ratio:.2g} times the variance that the camera {whose} would give: gain, offset or excess "
-            "noise is wrong, or the movie was smoothed; give the camera that recorded it (--camera), as 'denseloc inspect' measures it",
+            f"the noise of the movie has {ratio:.2g} times the variance that the {whose} would give: gain, offset or excess noise is wrong, or "
+            f"the movie was smoothed; give {other} (--camera); 'denseloc inspect' measures it",
         )
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..optics import PSF
 from .scenes import Setup
-from .views import View
+from .views import View, corners_nm
 
 LEAST = 12
 STEP = 0.04  # relative change of the width by which the derivative is taken
@@ -78,7 +79,9 @@ def shape_changes(view: View, setup: Setup) -> ShapeChange:
     )
     dy, dx = (np.clip(v - at, -0.5, 0.5) for v, at in zip((y, x), (rows, columns), strict=True))
     depth = table.z_nm if table.is_3d else np.zeros(len(table))
-    design = _design(psf, dx, dy, depth, setup, table.photons, half)
+    window = table.frame // view.scene.inner.shape[1]
+    place = np.stack([table.x_nm, table.y_nm], 1) + corners_nm(view.scene, setup)[window] if psf.varies_in_field else None
+    design = _design(psf, dx, dy, depth, setup, table.photons, half, place)
     steps = np.arange(-half, half + 1)
     at = (table.frame[:, None, None], slice(None), rows[:, None, None] + steps[:, None], columns[:, None, None] + steps)
     left, noise = (np.moveaxis(v[at], -1, 1) for v in (view.photons - view.expected, view.variance))
@@ -89,17 +92,28 @@ def shape_changes(view: View, setup: Setup) -> ShapeChange:
 
 
 def _design(
-    psf: torch.nn.Module, dx: np.ndarray, dy: np.ndarray, z: np.ndarray, setup: Setup, photons: np.ndarray, half: int
+    psf: PSF,
+    dx: np.ndarray,
+    dy: np.ndarray,
+    z: np.ndarray,
+    setup: Setup,
+    photons: np.ndarray,
+    half: int,
+    place: np.ndarray | None,
 ) -> np.ndarray:
-    """Give what a unit of each change does to the patches: (n, changes, planes * pixels); those that are asked for come last."""
+    """Give what a unit of each change does to the patches: (n, changes, planes * pixels); those that are asked for come last.
+
+    ``place``: (n, 2) nm (x, y) in the whole field, for a PSF that varies there.
+    """
     offset = torch.from_numpy(np.stack([dx, dy], 1)).float()
     z_nm, ones = torch.from_numpy(np.asarray(z)).float(), torch.ones(len(dx))
     scale = setup.scale * ones
+    place_nm = None if place is None else torch.from_numpy(place).float()
 
     def draw(shift_x: float = 0.0, shift_y: float = 0.0, depth: float = 0.0, wider: float = 1.0) -> np.ndarray:
         moved = offset + torch.tensor([shift_x, shift_y])
-        patches = psf(moved, z_nm + depth, scale * wider).numpy()
-        cut = psf.roi_px // 2 - half  # type: ignore[operator]
+        patches = psf(moved, z_nm + depth, scale * wider, place_nm).numpy()
+        cut = psf.roi_px // 2 - half
         return patches[:, :, cut : patches.shape[2] - cut, cut : patches.shape[3] - cut]
 
     base = draw()

@@ -13,8 +13,9 @@ from ..data import Grid
 from ..description import Range
 from ..experiment import Experiment
 from ..specimen import SpecimenSettings
+from ..specimen.ranges import ends
 from ..units import PixelSize
-from .findings import Finding, Level
+from .findings import Finding, Grade
 from .reference import bright_end
 
 MOVIES, FRAMES, SIDE_PX = 64, 4, 48
@@ -55,7 +56,7 @@ def trained(experiment: Experiment, size: PixelSize) -> Trained:
     """
     finer = _side(size) / _side(experiment.pixel_size_nm) if experiment.serves_many else 1.0
     specimen = experiment.specimen
-    low, high = _ends(specimen.density_per_um2)
+    low, high = ends(specimen.density_per_um2)
     levels, medians = _brightness(specimen.model_dump_json(), experiment.pixel_size_nm)
     levels_of_background = getattr(specimen.background, "photons", None)
     width, (narrow, wide) = float(experiment.psf.width_in_focus_nm()), experiment.training.psf_scale
@@ -63,7 +64,7 @@ def trained(experiment: Experiment, size: PixelSize) -> Trained:
         (low / finer**2, high / finer**2),
         (min(levels), max(levels)),
         min(medians),
-        None if levels_of_background is None else _ends(levels_of_background),
+        None if levels_of_background is None else ends(levels_of_background),
         (narrow * width * finer, wide * width * finer),
         specimen.z_nm if experiment.has_depth else None,
     )
@@ -109,10 +110,10 @@ def outside_of_training(measured: Conditions, experiment: Experiment, size: Pixe
         )
     levels = getattr(experiment.specimen.background, "photons", None)
     if levels is not None:
-        found += beyond("background", "background", measured.background.value, _ends(levels), "photons per pixel", darker=DARKER)
+        found += beyond("background", "background", measured.background.value, ends(levels), "photons per pixel", darker=DARKER)
     density = max(measured.density_per_um2.value, at_least)
     finer = side / _side(experiment.pixel_size_nm)
-    low, high = _ends(experiment.specimen.density_per_um2)
+    low, high = ends(experiment.specimen.density_per_um2)
     return found + beyond("density", "emitter density", density, (low / finer**2, high / finer**2), "per um^2")
 
 
@@ -145,13 +146,9 @@ def beyond(topic: str, name: str, value: float, limits: Range, unit: str, darker
     low, high = limits
     if not (value > BEYOND * high or value < darker * low):
         return []
-    level: Level = "fail" if value > FAR * high or value < darker**2 * low else "warn"
+    level: Grade = "fail" if value > FAR * high or value < darker**2 * low else "warn"
     text = f"the movie's {name} is about {value:.3g} {unit}, the model was trained on {low:.3g} to {high:.3g}: {TRUST_LESS}"
     return [Finding(topic, level, text)]
-
-
-def _ends(level: object) -> Range:
-    return (float(level[0]), float(level[1])) if isinstance(level, (tuple, list)) else (float(level), float(level))  # type: ignore[arg-type]
 
 
 def _side(size: PixelSize) -> float:

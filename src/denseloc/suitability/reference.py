@@ -27,7 +27,7 @@ MOST_PER_UM2 = 40.0
 
 
 @dataclass(frozen=True, eq=False)
-class Level:
+class Circumstances:
     """How dense, bright and lit a movie is.
 
     Args:
@@ -70,9 +70,9 @@ def bright_end(photons: np.ndarray) -> float:
     return float(np.quantile(photons, BRIGHT)) if len(photons) else 0.0
 
 
-def first_level(view: View) -> Level:
+def first_level(view: View) -> Circumstances:
     """Take what was found as it is."""
-    return Level(max(view.density_per_um2, 1e-3), _brightness(view), _background(view))
+    return Circumstances(max(view.density_per_um2, 1e-3), _brightness(view), _background(view))
 
 
 def _brightness(view: View) -> float:
@@ -87,7 +87,7 @@ def _background(view: View) -> np.ndarray:
     )
 
 
-def matched(view: View, setup: Setup, generator: torch.Generator, windows: int) -> Level:
+def matched(view: View, setup: Setup, generator: torch.Generator, windows: int) -> Circumstances:
     """Find the level at which the model finds as much in drawn scenes as in the movie."""
     level = first_level(view)
     if not len(view.counted):
@@ -99,7 +99,7 @@ def matched(view: View, setup: Setup, generator: torch.Generator, windows: int) 
         denser = np.clip(wanted_density / max(pilot.density_per_um2, 1e-3), 0.5, 3.0)
         brighter = np.clip(wanted_photons / max(_brightness(pilot), 1.0), 0.4, 2.5) if wanted_photons else 1.0
         more = wanted - _background(pilot)
-        level = Level(
+        level = Circumstances(
             min(level.density_per_um2 * float(denser), MOST_PER_UM2),
             level.photons * float(brighter),
             np.maximum(level.background + more.mean((-2, -1), keepdims=True), 0.02),
@@ -113,7 +113,7 @@ def _fewer(scene: Scene, windows: int) -> Scene:
     return replace(scene, photons=scene.photons[:n], place=scene.place[:n])
 
 
-def drawn(view: View, like: Scene, level: Level, setup: Setup, generator: torch.Generator) -> Scene:
+def drawn(view: View, like: Scene, level: Circumstances, setup: Setup, generator: torch.Generator) -> Scene:
     """Draw a scene from the document at a level, with molecules where a view shows them, in windows as those of another scene."""
     photons = np.empty_like(like.photons)
     overall = max(len(view.counted), 1)

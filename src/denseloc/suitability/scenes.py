@@ -92,6 +92,7 @@ class Scene:
         regions: their corners.
         context: neighbours on each side.
         full_share: share of pixels that are full.
+        origin_px: (row, column) of the region in use in the whole field.
     """
 
     photons: np.ndarray
@@ -99,6 +100,11 @@ class Scene:
     regions: tuple[Region, ...]
     context: int
     full_share: float = 0.0
+    origin_px: tuple[int, int] = (0, 0)
+
+    def corner_px(self, place: int) -> tuple[int, int]:
+        """Give the (row, column) of a place's first pixel in the whole field, by which PSFs that vary there are drawn."""
+        return self.origin_px[0] + self.regions[place][0], self.origin_px[1] + self.regions[place][1]
 
     @property
     def shape_px(self) -> tuple[int, int]:
@@ -141,7 +147,7 @@ def movie_scene(movie: Movie, setup: Setup, size: Size, saturation_counts: float
         raise MovieError(
             f"{movie.name}: {full / photons.size:.0%} of the pixels are full ({saturation_counts:g} counts); record it with less light or gain"
         )
-    return Scene(photons, place, regions, context, full / photons.size)
+    return Scene(photons, place, regions, context, full / photons.size, movie.origin_px)
 
 
 def _busiest(movie: Movie, size: Size) -> tuple[tuple[Region, ...], tuple[int, int]]:

@@ -157,13 +157,14 @@ def _localized(scene: Scene, setup: Setup) -> Localizations:
                 continue
             stack = torch.from_numpy(scene.photons[windows].reshape(-1, *scene.photons.shape[2:])).to(device)
             field = setup.field_of(region, scene.shape_px)
-            found = localizer(
-                Frames(stack, setup.pixel_size_nm, background=None if field is None else torch.from_numpy(field).to(device))
-            )
+            top, left = scene.corner_px(place)
+            background = None if field is None else torch.from_numpy(field).to(device)
+            found = localizer(Frames(stack, setup.pixel_size_nm, background=background, origin_px=(top, left)))
             step = found.frame % length
             found = found.select((step >= context) & (step < length - context))
             frame = windows[found.frame // length] * (length - 2 * context) + found.frame % length - context
-            parts.append(found.with_columns(frame=frame))
+            y_nm, x_nm = found.y_nm - top * setup.pixel_size_nm[0], found.x_nm - left * setup.pixel_size_nm[1]
+            parts.append(found.with_columns(frame=frame, x_nm=x_nm, y_nm=y_nm))
     finally:
         localizer.conditions, localizer.threshold = before
     return Localizations.concat(parts).with_provenance(pixel_size_nm=setup.pixel_size_nm)
@@ -194,10 +195,15 @@ def form(emitters: Emitters, background: torch.Tensor, scene: Scene, setup: Setu
     scale = None if setup.scale == 1.0 else torch.full((len(emitters),), setup.scale)
     origin = None
     if psf.varies_in_field:
-        corners = torch.tensor(scene.regions, dtype=torch.float32)[torch.from_numpy(scene.place)]
         window = emitters.frame // (len(background) // len(scene.place))
-        origin = (corners * torch.tensor(setup.pixel_size_nm))[window].flip(-1)
+        origin = torch.from_numpy(corners_nm(scene, setup)).float()[window]
     return microscope.expected(emitters, background, scale, origin)
+
+
+def corners_nm(scene: Scene, setup: Setup) -> np.ndarray:
+    """Give the outer corner (x, y) of each window in the whole field, (windows, 2)."""
+    corners = np.array([scene.corner_px(int(place)) for place in scene.place], float).reshape(-1, 2)
+    return np.ascontiguousarray((corners * setup.pixel_size_nm)[:, ::-1])
 
 
 def _backgrounds(left: np.ndarray, scene: Scene) -> np.ndarray:

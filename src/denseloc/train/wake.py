@@ -48,7 +48,7 @@ class Inferring(Protocol):
 
 
 @dataclass(frozen=True)
-class Windows:
+class MovieWindows:
     """Windows of consecutive real frames.
 
     Args:
@@ -66,13 +66,13 @@ class Windows:
     def __len__(self) -> int:
         return len(self.photons)
 
-    def select(self, index: Tensor | slice) -> Windows:
+    def select(self, index: Tensor | slice) -> MovieWindows:
         """Take some windows."""
-        return Windows(*(part[index] for part in vars(self).values()))
+        return MovieWindows(*(part[index] for part in vars(self).values()))
 
-    def to(self, device: torch.device | str) -> Windows:
+    def to(self, device: torch.device | str) -> MovieWindows:
         """Move to a device."""
-        return Windows(*(part.to(device) for part in vars(self).values()))
+        return MovieWindows(*(part.to(device) for part in vars(self).values()))
 
     def inner(self, context: int) -> Tensor:
         """Give the inner frames (b (t - 2 c), planes, s, s)."""
@@ -158,7 +158,7 @@ class Waking:
 
     # ------------------------------------------------------------------------------------------------------------------------ a look
 
-    def look(self, windows: Windows, k: int, generator: torch.Generator, trials: int = 2) -> Look:
+    def look(self, windows: MovieWindows, k: int, generator: torch.Generator, trials: int = 2) -> Look:
         """Draw and weigh sets for each inner frame; gradients are kept in the posterior alone.
 
         Args:

@@ -5,8 +5,7 @@ that explain them best (auto-encoder learning). A sleep step is one of simulator
 has now. Both together are the reweighted wake-sleep of the paper. At first theta moves alone, so that the network is not taught by
 a PSF that is off.
 
-Against collapse: bounds on theta, a divergence to the network as it was before, and held-out frames on which the best state is
-chosen.
+Against collapse: bounds on theta, a divergence to the network as it was before, and held-out frames that choose the best state.
 
 Source: Speiser, Turaga, Macke 2019, sections 1.6 and 1.7; Bornschein and Bengio, arXiv 1406.2751. Ours: the anchor, the beginning
 with theta alone.
@@ -24,7 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ..description import Section
@@ -33,14 +32,13 @@ from ..localize import TrainableLocalizer
 from ..localize.draws import divergence
 from ..microscope import Microscope
 from .checkpoint import load_checkpoint, save_checkpoint
+from .gain import Gain
 from .simulate import Simulator
 from .theta import Theta
-from .wake import Look, Noise, Waking, Windows
+from .wake import Look, MovieWindows, Noise, Waking
 
 MOST_SKIPPED = 20
 NUMBERS_PER_SET = 40  # numbers of 4 bytes that a set takes at its peak, per pixel of a frame
-LEAST_GAIN = 0.05  # nats per frame that count as one
-TRIMMED = 0.1  # share of the windows at each end that a mean difference leaves out
 
 
 class WakeSleepSettings(Section):
@@ -55,7 +53,7 @@ class WakeSleepSettings(Section):
     zoned: bool = Field(True, description="draw windows zone by zone; else whole, as in the paper")
     windows: int = Field(6, ge=1, le=4096, description="windows of the movie in a wake step")
     sleep_batch: int = Field(8, ge=1, le=4096, description="simulated windows in a sleep step")
-    sleeps: int = Field(1, ge=0, le=16, description="sleep steps in a round")
+    sleeps: int = Field(1, ge=0, le=16, description="sleep steps in a round; 0 is as phases = 'wake'")
     learn_psf: bool = Field(True, description="learn the PSF's shape too")
     theta_first: float = Field(0.15, ge=0, le=1, description="share of the rounds at the beginning in which only theta moves")
     learning_rate: float = Field(3e-4, gt=0, description="largest rate of AdamW")
@@ -68,6 +66,12 @@ class WakeSleepSettings(Section):
     patience: int = Field(5, ge=1, description="checks without gain after which it ends")
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _does_something(self) -> WakeSleepSettings:
+        if self.phases == "sleep" and self.sleeps == 0:
+            raise ValueError("phases = 'sleep' with sleeps = 0 does nothing; give sleeps = 1 or more, or other phases")
+        return self
+
 
 @dataclass
 class WakeSleepProgress:
@@ -79,6 +83,7 @@ class WakeSleepProgress:
         effective: effective number of candidates in a wake step.
         seconds: spent so far, all sessions together.
         messages: what is to be said.
+        best: the highest gain so far.
     """
 
     step: int
@@ -87,33 +92,7 @@ class WakeSleepProgress:
     effective: float
     seconds: float
     messages: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Gain:
-    """Difference of two bounds over the same windows, in nats per frame, trimmed; with its standard error.
-
-    The error of a trimmed mean is the spread of the winsorized values over ``(1 - 2 cut) sqrt(n)``. Source: Tukey and McLaughlin, Sankhya A 25
-    (1963) 331.
-    """
-
-    mean: float
-    error: float
-
-    @classmethod
-    def of(cls, after: Tensor, before: Tensor) -> Gain:
-        """Compare (windows,) bounds."""
-        each = np.sort((after - before).double().cpu().numpy())
-        cut = int(TRIMMED * len(each))
-        kept = each[cut : len(each) - cut]
-        pulled_in = np.clip(each, kept[0], kept[-1])
-        spread = float(np.std(pulled_in, ddof=1)) if len(kept) > 1 else math.inf
-        return cls(float(kept.mean()), spread / ((1 - 2 * cut / len(each)) * math.sqrt(len(each))))
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether it lies above 0 by more than two standard errors, and by more than the draws scatter."""
-        return self.mean > max(2 * self.error, LEAST_GAIN)
+    best: float | None = None
 
 
 class WakeSleep:
@@ -124,7 +103,7 @@ class WakeSleep:
         theta: in place; its PSF is that of the simulator.
         simulator: draws the sleep's batches; its PSF and width follow theta.
         windows: of the movie, to learn from.
-        held_out: of the movie, to choose by.
+        held_out: of the movie, to choose the best state by; what judges that state must be others.
         noise: of the camera.
         settings: the schedule.
         device: where to train.
@@ -137,8 +116,8 @@ class WakeSleep:
         localizer: TrainableLocalizer,
         theta: Theta,
         simulator: Simulator,
-        windows: Windows,
-        held_out: Windows,
+        windows: MovieWindows,
+        held_out: MovieWindows,
         noise: Noise,
         settings: WakeSleepSettings,
         device: torch.device | str = "cpu",
@@ -213,8 +192,9 @@ class WakeSleep:
             if self.step % every == 0 or self.step == self.settings.steps:
                 self._check()
             self.seconds += time.monotonic() - started
-            gain = self.history[-1]["gain"] if len(self.history) > 1 else None
-            report(WakeSleepProgress(self.step, self.settings.steps, gain, self.effective, self.seconds, self.messages))
+            gains = [entry["gain"] for entry in self.history]
+            now, best = (gains[-1], max(gains)) if len(gains) > 1 else (None, None)
+            report(WakeSleepProgress(self.step, self.settings.steps, now, self.effective, self.seconds, self.messages, best))
             self.messages = []
             if self.checkpoint is not None and time.monotonic() - saved > 60:
                 self.save()
@@ -244,7 +224,7 @@ class WakeSleep:
         if s.phases != "sleep":
             self._wake(theta_alone)
         if s.phases != "wake" and not theta_alone:
-            for _ in range(max(1, s.sleeps)):
+            for _ in range(s.sleeps):
                 self._sleep()
         if not theta_alone:
             self._average()
@@ -272,7 +252,7 @@ class WakeSleep:
         self._step(loss, [self.optimizers[1]] if theta_alone else self.optimizers)
         self.theta.keep()
 
-    def _anchored(self, look: Look, windows: Windows) -> Tensor:
+    def _anchored(self, look: Look, windows: MovieWindows) -> Tensor:
         """Weighted divergence to the network as it was before, per frame and emitter."""
         if self.settings.anchor == 0:
             return torch.zeros((), device=self.device)
@@ -319,22 +299,23 @@ class WakeSleep:
 
     # ---------------------------------------------------------------------------------------------------------------------- held out
 
-    def bound(self, localizer: TrainableLocalizer, theta: Theta) -> Tensor:
-        """Give the bound of the held-out frames, (windows,) nats per frame; always with the same random numbers."""
+    def bound(self, localizer: TrainableLocalizer, theta: Theta, frames: MovieWindows | None = None) -> Tensor:
+        """Give the bound of held-out frames, (windows,) nats per frame; those that choose if None. Always with the same random numbers."""
+        held_out = self.held_out if frames is None else frames
         microscope = Microscope(theta.psf, self.simulator.microscope.camera, self.waking.microscope.grid)
         waking = copy.copy(self.waking)
         waking.localizer, waking.theta, waking.microscope = localizer, theta, microscope
         generator = torch.Generator(self.device).manual_seed(self.settings.seed + 1)
-        inner = self.held_out.photons.shape[1] - 2 * localizer.context
+        inner = held_out.photons.shape[1] - 2 * localizer.context
         found = []
         with torch.no_grad():
-            for first in range(0, len(self.held_out), self.settings.windows):
-                windows = self.held_out.select(slice(first, first + self.settings.windows))
+            for first in range(0, len(held_out), self.settings.windows):
+                windows = held_out.select(slice(first, first + self.settings.windows))
                 look = waking.look(self.told(windows, theta), self.settings.samples, generator, self.settings.trials)
                 found.append(look.bound.reshape(-1, inner).mean(1))
         return torch.cat(found)
 
-    def told(self, windows: Windows, theta: Theta | None = None) -> Windows:
+    def told(self, windows: MovieWindows, theta: Theta | None = None) -> MovieWindows:
         """Tell the localizer the PSF's present width, where it is told any."""
         if self.simulator.reference is not None:
             return windows
@@ -379,16 +360,16 @@ class WakeSleep:
         return self.checkpoint is not None and load_checkpoint(self.checkpoint, self)
 
 
-def samples_that_fit(k: int, frames: int, pixels: int, memory: int) -> int:
+def samples_that_fit(k: int, frames: int, pixels: int, memory: float) -> int:
     """Give the sets that fit into memory (bytes), at most k and at least 2.
 
     Args:
         k: sets wanted.
         frames: frames in a wake step.
         pixels: of a frame, all planes.
-        memory: that may be used.
+        memory: that may be used; may be infinite.
     """
-    return max(2, min(k, memory // max(1, 4 * NUMBERS_PER_SET * frames * pixels)))
+    return max(2, int(min(k, memory / max(1, 4 * NUMBERS_PER_SET * frames * pixels))))
 
 
-__all__ = ["Gain", "Noise", "WakeSleep", "WakeSleepProgress", "WakeSleepSettings", "Windows", "samples_that_fit"]
+__all__ = ["Gain", "MovieWindows", "Noise", "WakeSleep", "WakeSleepProgress", "WakeSleepSettings", "samples_that_fit"]

@@ -15,6 +15,7 @@ from ..errors import OutputError
 from ..experiment import Experiment
 from ..files import check_writable
 from ..report import FrameSample, judge, write_report
+from ..specimen.ranges import ends
 from ..suitability import Suitability, serves_many
 from ..units import PixelSize
 from .assessment import opened
@@ -135,18 +136,14 @@ def trained_ranges(experiment: Experiment, pixel_size_nm: PixelSize | None) -> d
     photons = _brightest(specimen.photons)
     if photons is not None:
         ranges["photons"] = (0.0, photons)  # an emitter that is on for a part of a frame may have any lower number
-    low, high = _ends(specimen.background.photons)
+    low, high = ends(specimen.background.photons)
     ranges["background"] = (low / MARGIN, high * MARGIN)
     finer = 1.0
     if pixel_size_nm is not None and serves_many(experiment):
         (y, x), (mine_y, mine_x) = pixel_size_nm, experiment.pixel_size_nm
         finer = mine_y * mine_x / (y * x)
-    ranges["density_per_um2"] = (0.0, _ends(specimen.density_per_um2)[1] * finer)
+    ranges["density_per_um2"] = (0.0, ends(specimen.density_per_um2)[1] * finer)
     return ranges
-
-
-def _ends(level: Any) -> Range:
-    return (float(level[0]), float(level[1])) if isinstance(level, (tuple, list)) else (float(level), float(level))
 
 
 def _brightest(law: Any) -> float | None:
@@ -154,7 +151,7 @@ def _brightest(law: Any) -> float | None:
     if hasattr(law, "high"):
         return float(law.high) * (1 + 2 * (law.spread or 0.0))
     if hasattr(law, "relative"):
-        return _ends(law.photons)[1] * float(law.relative[1])
+        return ends(law.photons)[1] * float(law.relative[1])
     return None
 
 
