@@ -100,7 +100,6 @@ class Journal:
             except OutputError:
                 self.remove()
                 raise
-        self.first_frame = movie.frames[0]
         self.next_frame = self._keep_whole(*movie.frames)
 
     def _keep_whole(self, first: int, last: int) -> int:
@@ -115,11 +114,12 @@ class Journal:
             first = stop
         return first
 
-    def begin_anew(self) -> None:
-        """Forget all finished blocks."""
-        for path in self._files():
-            path.unlink()
-        self.next_frame = self.first_frame
+    def forget_from(self, frame: int) -> None:
+        """Forget the finished blocks from that one on which begins with this frame; earlier ones stay."""
+        for path in reversed(self._files()):
+            if self._span(path)[0] >= frame:
+                path.unlink()
+                self.next_frame = self._span(path)[0]
 
     @classmethod
     @contextmanager

@@ -6,9 +6,12 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from . import __version__
 from .blocks import Progress, forgetting, frames_at_once, look_over, work_through
@@ -20,6 +23,7 @@ from .experiment import Experiment
 from .formats import check_table, open_movie, table_suffixes, write_table
 from .formats.psf_files import foreign_notes, known_pixel_size, read_psf_for
 from .journal import Journal, finished
+from .localize import Localizer
 from .localize.rescaling import rescaled
 from .machine import choose_device, free_bytes, keep_memory
 from .model_file import Model, find_model
@@ -121,64 +125,98 @@ def localize(
         DenselocError: one line that says what was found, what was expected and what to do.
         Interrupted: ``stop`` asked for it.
     """
-    started = time.monotonic()
-    out = Path(out)
+    started, out, image = time.monotonic(), Path(out), None if image is None else Path(image)
     _check_asked(out, threshold, tile_px, block_frames)
     selection = Selection(min_probability, max_sigma_nm, min_photons, filter_rate)
     whole = opened(movie, planes, allow_truncated).crop(None, roi_px)
     part = whole.crop(frames)
     keep_memory()
     chosen = choose_device(device)
-    given = find_model(model) if isinstance(model, (str, Path)) else model
+    given = _fitting(model, chosen, part.shape_px)
     psf, pixel_size_nm, told = psf_for(psf, pixel_size_nm, part.pixel_size_nm)
-    if given is not None:
-        given.localizer.check_fits(free_bytes(chosen), 1, part.shape_px, training=False)
-    ready = _prepare(whole, part, lambda some: prepare(some, given, pixel_size_nm, camera, method, chosen, psf))
-    ready = replace(ready, lines=[*ready.lines[:1], *told, *ready.lines[1:]])
+    ready = _prepare(whole, part, lambda some: prepare(some, given, pixel_size_nm, camera, method, chosen, psf), told)
     seen = glance(whole, ready)
     ready = ready if seen is None else with_findings(ready, seen)
     prepared(ready)
-    localizer = ready.model.localizer.to(chosen)
-    localizer.conditions, localizer.threshold = ready.conditions, threshold
-    ready.camera.to(chosen)  # prepare() has made a copy
-    provenance = selection.noted(_provenance(part, whole.frames[1], ready, threshold))
-    if seen is not None:
-        provenance = replace(provenance, settings={**provenance.settings, "suitability": seen.to_json()})
+    localizer = _told(ready, chosen, threshold)
     if image is not None:
-        image = Path(image)
         check_image(image, part, localizer, ready.model.experiment.localizer.kind)
-        provenance = replace(provenance, settings={**provenance.settings, "image": image.name})
+    more = ({} if seen is None else {"suitability": seen.to_json()}) | ({} if image is None else {"image": image.name})
+    provenance = selection.noted(_provenance(part, whole.frames[1], ready, threshold, more))
     check_table(out, provenance)
+    task = _Task(whole, part, ready, chosen, localizer, selection, tile_px, block_frames, report, stop)
     with Journal.of(out, provenance, part, resume) as journal, forgetting(localizer):
         rows = finished(out, provenance) if resume and (image is None or image.exists()) else None
         if rows is None:
-            pictures = None if image is None else PictureSum(journal, part, localizer.picture_px)
-
-            def work(frames: Frames, span: tuple[int, int]) -> tuple[Localizations, None]:
-                if pictures is None:
-                    return selection.keep(localizer(frames, span, tile_px)), None
-                table, picture = localizer.with_picture(frames, span, tile_px)
-                pictures.add(picture.cpu().numpy(), span)
-                return selection.keep(table), None
-
-            n = frames_at_once(part, block_frames)
-            look_over(localizer, whole, part, ready, chosen, n, tile_px, lambda: journal.heed(stop(), "in the first look"))
-            work_through(
-                whole,
-                part,
-                ready,
-                chosen,
-                journal,
-                work,
-                context=localizer.context,
-                block_frames=block_frames,
-                report=report,
-                stop=stop,
-            )
-            rows, provenance = _write(out, lambda: selection.whole(lambda: journal.parts(stop)), provenance, rescale_offsets)
-            if pictures is not None and image is not None:
-                pictures.write(image, part, ready.pixel_size_nm)
+            with _sum_for(image, journal, part, localizer) as pictures:
+                task.work(journal, pictures)
+                rows, provenance = _write(out, lambda: selection.whole(lambda: journal.parts(stop)), provenance, rescale_offsets)
+                if pictures is not None and image is not None:
+                    pictures.write(image, part, ready.pixel_size_nm)
     return Run(out, rows, part.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance, image)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """The work on all blocks: which frames, by which localizer, and what is kept of its rows; arguments as of `localize`."""
+
+    whole: Movie
+    part: Movie
+    ready: Preparation
+    device: torch.device
+    localizer: Localizer
+    selection: Selection
+    tile_px: int
+    block_frames: int | None
+    report: Callable[[Progress], None]
+    stop: Callable[[], int]
+
+    def work(self, journal: Journal, pictures: PictureSum | None) -> None:
+        """Localize what the journal does not hold yet, and add up the images where they are asked for."""
+
+        def one(frames: Frames, span: tuple[int, int]) -> tuple[Localizations, None]:
+            if pictures is None:
+                return self.selection.keep(self.localizer(frames, span, self.tile_px)), None
+            table, picture = self.localizer.with_picture(frames, span, self.tile_px)
+            pictures.add(picture.cpu().numpy(), span)
+            return self.selection.keep(table), None
+
+        whole, part, ready, localizer, stop = self.whole, self.part, self.ready, self.localizer, self.stop
+        n = frames_at_once(part, self.block_frames)
+        look_over(localizer, whole, part, ready, self.device, n, self.tile_px, lambda: journal.heed(stop(), "in the first look"))
+        work_through(
+            whole,
+            part,
+            ready,
+            self.device,
+            journal,
+            one,
+            context=localizer.context,
+            block_frames=self.block_frames,
+            report=self.report,
+            stop=stop,
+        )
+
+
+def _fitting(model: Model | Path | str | None, device: torch.device, shape_px: tuple[int, int]) -> Model | None:
+    """Load the model that was named, and check that memory suffices for it."""
+    given = find_model(model) if isinstance(model, (str, Path)) else model
+    if given is not None:
+        given.localizer.check_fits(free_bytes(device), 1, shape_px, training=False)
+    return given
+
+
+def _told(ready: Preparation, device: torch.device, threshold: float | None) -> Localizer:
+    """Bring localizer and camera to the device, and tell the localizer the conditions of the movie."""
+    ready.camera.to(device)  # prepare() has made a copy
+    localizer = ready.model.localizer.to(device)
+    localizer.conditions, localizer.threshold = ready.conditions, threshold
+    return localizer
+
+
+def _sum_for(image: Path | None, journal: Journal, part: Movie, localizer: Localizer) -> AbstractContextManager[PictureSum | None]:
+    """Begin the sum of the method's images, or go on with it, where it is asked for."""
+    return nullcontext() if image is None else PictureSum(journal, part, localizer.picture_px)
 
 
 def opened(movie: Movie | Path | str, planes: int | None, allow_truncated: bool) -> Movie:
@@ -235,19 +273,23 @@ def _check_asked(out: Path, threshold: float | None, tile_px: int, block_frames:
     check_table(out)
 
 
-def _prepare(whole: Movie, part: Movie, prepare: Callable[[Movie], Preparation]) -> Preparation:
-    """Measure the conditions in all frames, so that parts fit together; where those cannot be read, in the part alone."""
+def _prepare(whole: Movie, part: Movie, prepare: Callable[[Movie], Preparation], told: list[str]) -> Preparation:
+    """Measure the conditions in all frames, so that parts fit together; where those cannot be read, in the part alone.
+
+    What is to be told of a PSF's file stands behind the first line.
+    """
+    notes = []
     try:
-        return prepare(whole)
+        ready = prepare(whole)
     except (MovieError, CalibrationError) as error:
         if part.frames == whole.frames:
             raise
         ready = prepare(part)
-        note = f"note: conditions were measured in the frames wanted alone ({str(error).splitlines()[0]})"
-        return replace(ready, lines=[*ready.lines, note])
+        notes = [f"note: conditions were measured in the frames wanted alone ({str(error).splitlines()[0]})"]
+    return replace(ready, lines=[*ready.lines[:1], *told, *ready.lines[1:], *notes])
 
 
-def _provenance(movie: Movie, n_frames: int, ready: Preparation, threshold: float | None) -> Provenance:
+def _provenance(movie: Movie, n_frames: int, ready: Preparation, threshold: float | None, more: dict[str, Any]) -> Provenance:
     return Provenance(
         pixel_size_nm=ready.pixel_size_nm,
         shape_px=movie.field_px,
@@ -268,6 +310,7 @@ def _provenance(movie: Movie, n_frames: int, ready: Preparation, threshold: floa
             "assumed": ready.lines,
             "warnings": ready.warnings,
             **({} if (known := ready.model.uncertainty) is None else {"uncertainty": known}),
+            **more,
         },
     )
 

@@ -15,10 +15,9 @@ from .errors import ModelError, OutputError, TrainingError
 from .experiment import Experiment
 from .files import check_writable
 from .localize import TrainableLocalizer
-from .machine import choose_device, free_bytes, keep_memory
+from .machine import choose_device, keep_memory
 from .model_file import SUFFIX, Model, find_model, initialise_from, load_model, save_model
-from .train import Progress, Trainer, learn_late, recalibrate
-from .train.recalibrate import HELD_OUT, MOST_BATCHES
+from .train import Progress, Trainer, complete, make_ready
 
 
 def train(
@@ -62,10 +61,7 @@ def train(
     localizer = document.build_localizer()
     if not isinstance(localizer, TrainableLocalizer):
         raise TrainingError(f"a localizer of kind '{document.localizer.kind}' needs no training")
-    side, frames = document.training.patch_px, document.training.frames
-    localizer.check_fits(free_bytes(chosen), document.training.batch_size * frames, (side, side), training=True)
-    if not checkpoint.exists():
-        localizer.take_first_weights()
+    make_ready(localizer, document.training, chosen, goes_on=checkpoint.exists())
     spent_before = 0.0
     if start_from is not None:
         parent = find_model(start_from)
@@ -79,28 +75,13 @@ def train(
     if resume:
         trainer.resume()
     trainer.run(report, stop=stop)
-    finished = trainer.step >= document.training.steps and learn_late(trainer, report, stop=stop)
+    uncertainty = complete(trainer, report, stop)
     record = _record(trainer, start_from, spent_before)
-    if finished:
-        record["uncertainty"] = _correct(trainer)
-    model = Model(localizer.cpu().eval(), document, record, out.stem)
-    if finished:
-        save_model(out, model)
-        checkpoint.unlink(missing_ok=True)
-        return load_model(out)
-    return model
-
-
-STEPS_PER_BATCH = 20  # of training, for each batch to correct by: the correction costs a few percent of the training at most
-
-
-def _correct(trainer: Trainer) -> dict[str, Any]:
-    """Correct the uncertainties of a trained localizer; gives what was found, for the record."""
-    settings = trainer.settings
-    batches = min(MOST_BATCHES, max(1, settings.steps // STEPS_PER_BATCH))
-    found = recalibrate(trainer.localizer, trainer.simulator, settings.seed + HELD_OUT, batches=batches)
-    trainer.localizer.correction = found.correction
-    return found.to_json()
+    if uncertainty is None:
+        return Model(localizer.cpu().eval(), document, record, out.stem)
+    save_model(out, Model(localizer.cpu().eval(), document, {**record, "uncertainty": uncertainty}, out.stem))
+    checkpoint.unlink(missing_ok=True)
+    return load_model(out)
 
 
 def _mark(document: Experiment, start_from: Path | str | None) -> str:

@@ -9,6 +9,8 @@ import tifffile
 
 from denseloc import pipeline, verbs
 from denseloc.errors import Interrupted, ModelError, OutputError
+from denseloc.journal import Journal
+from denseloc.picture_sum import PictureSum
 from denseloc.render.picture import read_tiff
 
 from .conftest import untrained
@@ -57,23 +59,97 @@ def test_blocks_and_regions_do_not_change_the_image(place, model, tmp_path, whol
     assert part.origin_nm == (400.0, 600.0)
 
 
-@pytest.mark.parametrize("lost", [False, True])
-def test_a_resumed_run_gives_the_same_image(place, model, tmp_path, whole, lost):
+@pytest.mark.parametrize(("lost", "begins_at"), [(0, 20), (1, 15), (2, 0)])
+def test_a_resumed_run_gives_the_same_image(place, model, tmp_path, whole, monkeypatch, lost, begins_at):
+    """It goes on behind the last sum that can be read; the finished blocks behind that are worked anew."""
+    monkeypatch.setattr("denseloc.picture_sum.SECONDS", 0.0)
     out, image = tmp_path / "a.parquet", tmp_path / "a.tif"
     asked = iter((0, 0, 0, 15))
     more = {"model": model, "image": image, "block_frames": 5}
     with pytest.raises(Interrupted, match="goes on"):
         pipeline.localize(place.movie, out, stop=lambda: next(asked), **more)
     assert not image.exists()
-    kept = sorted((tmp_path / "a.parquet.parts").glob("picture-*"))
-    assert [path.name for path in kept] == ["picture-0000000015.npy", "picture-0000000020.npy"]
-    if lost:
-        kept[1].write_bytes(b"damaged")
+    kept = sorted((tmp_path / "a.parquet.parts").glob("picture-*"), reverse=True)
+    assert [path.name for path in kept] == ["picture-0000000020.npy", "picture-0000000015.npy"]
+    for path in kept[:lost]:
+        path.write_bytes(b"damaged")
     seen = []
     pipeline.localize(place.movie, out, resume=True, report=lambda progress: seen.append(progress.frames), **more)
-    assert seen[0] == (5 if lost else 25)  # without its sum the run begins anew
+    assert seen[0] == begins_at + 5
     np.testing.assert_allclose(tifffile.imread(image), whole, atol=1e-4)
     assert not (tmp_path / "a.parquet.parts").exists()
+
+
+def sums(folder):
+    return sorted(int(path.stem.split("-")[1]) for path in folder.glob("*.parts/picture-*.npy"))
+
+
+def test_the_sum_is_written_now_and_then_and_at_an_interruption(place, model, tmp_path, monkeypatch):
+    """Blocks are many and sums are large: a run that is let alone for less than a minute writes none."""
+    more, asked, during = {"model": model, "image": tmp_path / "a.tif", "block_frames": 5}, iter((0, 0, 0, 15)), []
+    with pytest.raises(Interrupted):
+        pipeline.localize(
+            place.movie,
+            tmp_path / "a.parquet",
+            stop=lambda: next(asked),
+            report=lambda _: during.append(sums(tmp_path)),
+            **more,
+        )
+    assert during == [[], [], [], []]
+    assert sums(tmp_path) == [20]
+    pipeline.localize(place.movie, tmp_path / "a.parquet", resume=True, **more)
+    pipeline.localize(place.movie, tmp_path / "b.parquet", **{**more, "image": tmp_path / "b.tif"})
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), tifffile.imread(tmp_path / "b.tif"))
+
+
+@pytest.mark.parametrize(
+    ("ended", "kept", "begins_at"),
+    [("before the sum", [10, 15], 15), ("before the journal", [10, 15], 10), ("at once, much later", [10], 10)],
+)
+def test_a_run_that_is_ended_within_a_block_goes_on_exactly(place, model, tmp_path, monkeypatch, ended, kept, begins_at):
+    """A block counts when sum and journal both have it; of the sums that were kept, the one that the journal reaches is taken."""
+    out, image = tmp_path / "a.parquet", tmp_path / "a.tif"
+    more = {"model": model, "image": image, "block_frames": 5}
+
+    class Sum(PictureSum):
+        def add(self, picture, span):
+            if ended == "before the sum" and span[0] == 15:
+                raise KeyboardInterrupt
+            self.seconds = 0.0 if span[0] == 5 else 1e9
+            super().add(picture, span)
+
+        def __exit__(self, *how):
+            if ended != "at once, much later":
+                super().__exit__(*how)
+
+    def add(self, table, start, *rest):
+        if start == {"before the journal": 10, "at once, much later": 20}.get(ended):
+            raise KeyboardInterrupt
+        original(self, table, start, *rest)
+
+    original = Journal.add
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "PictureSum", Sum)
+        patch.setattr(Journal, "add", add)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.localize(place.movie, out, **more)
+    assert sums(tmp_path) == kept
+    seen = []
+    pipeline.localize(place.movie, out, resume=True, report=lambda progress: seen.append(progress.frames), **more)
+    assert seen[0] == begins_at + 5
+    pipeline.localize(place.movie, tmp_path / "b.parquet", **{**more, "image": tmp_path / "b.tif"})
+    np.testing.assert_array_equal(tifffile.imread(image), tifffile.imread(tmp_path / "b.tif"))
+
+
+def test_an_image_that_memory_does_not_hold_is_told_before_the_work(place, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("denseloc.picture_sum.free_bytes", lambda device: 50_000.0)
+    with pytest.raises(
+        OutputError, match=r"80 x 96 pixels need 6\.14e-05 GB of memory, 5e-05 GB are free; localize a region"
+    ) as caught:
+        pipeline.localize(place.movie, tmp_path / "a.parquet", model=model, image=tmp_path / "a.tif")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    pipeline.localize(place.movie, tmp_path / "a.parquet", model=model, image=tmp_path / "a.tif", roi_px=(0, 0, 16, 16))
 
 
 def test_an_image_is_not_added_to_a_run_without(place, model, tmp_path):

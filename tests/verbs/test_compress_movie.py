@@ -15,7 +15,7 @@ from denseloc.calibrate.conditions import Conditions, Estimate
 from denseloc.camera import SCMOS, EMCCDSettings, IdealSettings, SCMOSSettings
 from denseloc.cli import main
 from denseloc.data import Localizations, Movie, Provenance, movie_from_array
-from denseloc.errors import CalibrationError
+from denseloc.errors import CalibrationError, OutputError
 from denseloc.formats import open_movie, read_table, write_table
 from denseloc.preparation import read_camera
 from denseloc.verbs import compress, compression, movie_writing
@@ -200,3 +200,46 @@ def test_names_that_cannot_be_written(movie: Path, tmp_path: Path, capsys: pytes
         assert main(["compress", str(movie), "-o", str(tmp_path / name), "--factor", "2", "--apart", "5", "--offset", "1"]) == 2
         assert words in capsys.readouterr().err
     assert movie.read_bytes() == before
+
+
+@pytest.mark.parametrize("step", ["replacing", "write_table", "write_tiff"])
+def test_a_step_that_fails_leaves_what_was_there(step: str, movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Movie, camera and truth get their names when all three are whole; what an earlier run has left stays until then."""
+    write_table(
+        tmp_path / "t.parquet", Localizations({"frame": np.array([0]), "x_nm": np.array([650.0]), "y_nm": np.array([850.0])})
+    )
+    camera = SCMOSSettings(offset_counts=100, electrons_per_count=0.5, read_noise_electrons=4).build()
+    given: dict[str, Any] = {"factor": 3, "apart": 10, "camera": camera, "truth": tmp_path / "t.parquet"}
+    original, asked = getattr(compression, step), []
+
+    def fails_at_the_end(path: Path, *more: Any) -> Any:
+        asked.append(path.name)
+        if step == "replacing" and path.name == "d.tif":
+            return original(path)
+        if step == "write_tiff":
+            original(path, *more)  # it is the naming that must wait
+        raise OutputError("the disk is full")
+
+    def after_failure() -> dict[str, bytes]:
+        with monkeypatch.context() as patch:
+            patch.setattr(compression, step, fails_at_the_end)
+            with pytest.raises(OutputError, match="the disk is full"):
+                compress(movie, tmp_path / "d.tif", **given)
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    assert set(after_failure()) == {"m.tif", "t.parquet"}
+    assert asked
+    compress(movie, tmp_path / "d.tif", **given)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(before) == {"m.tif", "t.parquet", "d.tif", "d.camera.json", "d.truth.parquet"}
+    given["apart"] = 12
+    assert after_failure() == before
+
+
+def test_a_name_beside_that_is_taken_is_told_before_the_work(movie: Path, tmp_path: Path) -> None:
+    camera = SCMOSSettings(offset_counts=100, electrons_per_count=0.5, read_noise_electrons=4).build()
+    (tmp_path / "d.camera.json").mkdir()
+    done: list[int] = []
+    with pytest.raises(OutputError, match=r"d\.camera\.json: this is a folder"):
+        compress(movie, tmp_path / "d.tif", factor=3, apart=10, camera=camera, progress=lambda at, n: done.append(at))
+    assert not done

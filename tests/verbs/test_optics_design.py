@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from scipy.io import loadmat
 
 from denseloc import verbs
 from denseloc.cli import main
-from denseloc.errors import DocumentError, OutputError, TrainingError
+from denseloc.errors import DocumentError, ModelError, OutputError, TrainingError
 from denseloc.experiment import Experiment
 from denseloc.formats import read_table
 from denseloc.formats.psf_files import read_psf
@@ -91,12 +92,11 @@ def test_files_of_a_design_by_fisher_information(tmp_path: Path) -> None:
 
 
 def _places(z: np.ndarray) -> tuple[Any, Any]:
-    import torch
-
     return torch.zeros(len(z), 2), torch.tensor(z, dtype=torch.float32)
 
 
-def test_a_co_design_gives_a_model_that_localizes(tmp_path: Path) -> None:
+def test_a_co_design_gives_a_model_that_localizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("denseloc.verbs.optics_design.PICTURES", 1)
     document = written(tmp_path / "d.json", objective="network", z_step_nm=200.0)
     stopped = verbs.design(document, tmp_path / "out", stop=iter([False, False, True]).__next__)
     assert stopped.steps == 2
@@ -117,6 +117,41 @@ def test_a_co_design_gives_a_model_that_localizes(tmp_path: Path) -> None:
     known = read_table(run.table).provenance.experiment
     assert known is not None
     assert known["psf"]["mask"]["kind"] == "zernike"
+
+
+def test_a_co_design_trains_late_weights_as_any_training_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that learns in two parts, stopped in the second one, goes on to the model of an uninterrupted design."""
+    monkeypatch.setattr("denseloc.verbs.optics_design.draw", lambda *_: None)
+    values = {**VALUES, "localizer": {"kind": "luenn", "preset": "tiny", "threshold": 1e-6}}
+    values["training"] = {**VALUES["training"], "steps": 6, "patch_px": 24}
+    asked = OpticsDocument.from_json({**values, "design": {"objective": "network", "z_step_nm": 200.0}})
+    untrained = asked.build_localizer().state_dict()
+    whole = verbs.design(asked, tmp_path / "whole")
+    assert whole.is_finished
+    assert whole.model is not None
+    assert whole.model.uncertainty is not None
+    trained = whole.model.localizer.state_dict()
+    assert any(not torch.equal(untrained[name], trained[name]) for name in trained if name.startswith("errors."))
+
+    calls = iter(range(100))
+    stopped = verbs.design(asked, tmp_path / "part", stop=lambda: next(calls) >= 6)  # six steps, and no late one
+    assert (stopped.steps, stopped.planned, stopped.is_finished, stopped.model) == (6, 6, False, None)
+    assert not (tmp_path / "part" / "model.safetensors").exists()
+    again = verbs.design(asked, tmp_path / "part", resume=True)
+    assert again.model is not None
+    assert not (tmp_path / "part" / "design.checkpoint").exists()
+    assert all(torch.equal(trained[name], value) for name, value in again.model.localizer.state_dict().items())
+
+
+def test_a_co_design_asks_for_first_weights_and_memory_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    design = {"objective": "network", "z_step_nm": 200.0}
+    pretrained = {"kind": "luenn", "preset": "paper", "encoder_weights": str(tmp_path / "none.safetensors")}
+    with pytest.raises(ModelError, match="encoder_weights: no file"):
+        verbs.design(OpticsDocument.from_json({**VALUES, "localizer": pretrained, "design": design}), tmp_path / "out")
+    monkeypatch.setattr("denseloc.train.course.free_bytes", lambda device: 1e6)
+    large = {"kind": "deep_storm_3d", "preset": "tiny"}
+    with pytest.raises(TrainingError, match="training needs about"):
+        verbs.design(OpticsDocument.from_json({**VALUES, "localizer": large, "design": design}), tmp_path / "out")
 
 
 def test_what_cannot_be_designed_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def design(
         with orderly_stop(screen.say, "the present step") as stop:
             made = verbs.design(document, out, device=device, resume=resume, report=report, stop=lambda: bool(stop()))
             late = stop()
-        if made.steps < made.planned:
+        if not made.is_finished:
             raise Interrupted(
                 f"stopped after step {made.steps} of {made.planned}; {made.folder / 'design.checkpoint'} is kept, the same command with "
                 "--resume goes on",

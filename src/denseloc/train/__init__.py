@@ -1,6 +1,7 @@
 """Training: batches, the loop, checkpoints, and what makes uncertainties true."""
 
 from ..localize import Batch
+from .course import complete, make_ready
 from .late import learn_late
 from .loop import Progress, Trainer, TrainingSettings
 from .recalibrate import Recalibration, recalibrate
@@ -15,7 +16,9 @@ __all__ = [
     "Simulator",
     "Trainer",
     "TrainingSettings",
+    "complete",
     "learn_late",
+    "make_ready",
     "recalibrate",
     "score",
 ]

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ OF_THE_FILE = (
     "shape",
 )
 MOST_TAGS, LONGEST_TAG = 400, 160
-TRUTH = ".truth.parquet"
+TRUTH, CAMERA = ".truth.parquet", ".camera.json"
 
 
 @dataclass(frozen=True)
@@ -129,18 +130,21 @@ def compress(
     offset, told = _offset(given, camera, offset_counts, size)
     sums = compressed(given, factor, apart, offset)
     of_sums = None if camera is None else camera_of_sums(camera.crop(*given.roi_px), factor)
+    if of_sums is not None:
+        check_writable(out.with_suffix(CAMERA))
     rows = None if truth is None else _truth(Path(truth), out, which, given, size)
     low, high, is_float = _range(sums, progress)
     is_wide = is_float or low < 0 or high > np.iinfo(np.uint16).max
     dtype = np.dtype(np.float32 if is_wide else np.uint16)
+    beside = None if of_sums is None else out.with_suffix(CAMERA)
+    table = None if rows is None else out.with_suffix(TRUTH)
     with replacing(out) as temporary:
         shape = (sums.n_frames, sums.n_planes, *sums.shape_px)
         write_tiff(temporary, _pages(sums, dtype, progress), shape, dtype, size, _info(given, which, told))
-        beside = None if of_sums is None else _write_camera(out.with_suffix(".camera.json"), of_sums)
-        if rows is not None:
-            write_table(out.with_suffix(TRUTH), rows)
+        with _camera_beside(beside, of_sums):
+            if table is not None and rows is not None:
+                write_table(table, rows)  # the first to get its name; camera and movie are whole by then, and get theirs at once
     left = given.n_frames - which.n_used(given.n_frames)
-    table = None if rows is None else out.with_suffix(TRUTH)
     return Compressed(out, sums.n_frames, left, told, math.sqrt(factor), is_wide, beside, table)
 
 
@@ -213,6 +217,7 @@ def _truth(table: Path, out: Path, which: Compression, movie: Movie, asked: Pixe
         moved = moved.select(inside)
     moved = moved.with_provenance(movie=out.name, shape_px=movie.shape_px)
     check_table(target, moved.provenance)
+    check_writable(target)
     return moved
 
 
@@ -252,7 +257,12 @@ def _info(movie: Movie, which: Compression, offset: Estimate) -> str:
     )
 
 
-def _write_camera(path: Path, camera: CameraSettings) -> Path:
+@contextmanager
+def _camera_beside(path: Path | None, camera: CameraSettings | None) -> Iterator[None]:
+    """Write a camera's document, which gets its name when all goes well with what is done meanwhile; without a camera do nothing."""
+    if path is None or camera is None:
+        yield
+        return
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(camera.model_dump(mode="json", exclude_none=True), indent=1), encoding="utf-8")
-    return path
+        yield

@@ -23,16 +23,14 @@ from ..optics.designed_mask import designed_mask
 from ..optics.masks import MaskSettings
 from ..optics.stack import StackPSF
 from ..optics_document import OpticsDocument
-from ..train import Progress, Simulator, recalibrate
+from ..train import Progress, complete, make_ready
 from ..train.co_design import CoDesign
 from ..train.fisher_design import FisherDesign, Light
-from ..train.recalibrate import HELD_OUT, MOST_BATCHES
 from .optics_checks import NOTED_ERROR, check_memory, check_modulator, check_sampling, sampling_error
 from .optics_files import Bounds, bounds_of, draw, write_masks, write_psf_file
 
 PICTURES = 8
 """Pictures of a design on its way."""
-STEPS_PER_BATCH = 20
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,8 @@ class Designed:
 
     Args:
         folder: with all files.
-        steps, planned: steps done and planned; files other than pictures are written when they are equal.
+        steps, planned: steps done and planned.
+        is_finished: whether it was not stopped; files other than pictures are written then.
         mask: as a section ``[psf.mask]``.
         before, after: mean and largest bound over the depths of the start and of the result, in nm.
         model: the localizer that was trained with the mask, for the objective "network".
@@ -52,6 +51,7 @@ class Designed:
     folder: Path
     steps: int
     planned: int
+    is_finished: bool
     mask: MaskSettings
     before: Bounds
     after: Bounds
@@ -103,15 +103,16 @@ def design(
         draw(folder, asked, psf, light, {"now": bounds_of(psf, light), "start": before}, worker.step, worker.steps)
 
     worker.run(report, stop=stop, keep=keep, keep_every=max(1, worker.steps // PICTURES))
-    finished = worker.step >= worker.steps
+    uncertainty = complete(worker, report, stop) if isinstance(worker, CoDesign) else None
+    finished = uncertainty is not None if isinstance(worker, CoDesign) else worker.step >= worker.steps
     mask = psf.mask.section()
     after = bounds_of(psf, light)
     notes = _notes(asked, mask) if finished else ()
-    record = _record(asked, worker, light, before, after, notes)
+    record = _record(asked, worker, light, before, after, notes) | ({} if uncertainty is None else {"uncertainty": uncertainty})
     model = _finish(folder, asked, mask, worker, record) if finished else None
     if finished:
         checkpoint.unlink(missing_ok=True)
-    return Designed(folder, worker.step, worker.steps, mask, before, after, model, notes, record)
+    return Designed(folder, worker.step, worker.steps, finished, mask, before, after, model, notes, record)
 
 
 def _prepared(folder: Path, resume: bool) -> tuple[Path, Path]:
@@ -145,6 +146,7 @@ def _worker(
         return FisherDesign(psf, document.design, light, checkpoint, mark)
     localizer = document.build_localizer()
     assert isinstance(localizer, TrainableLocalizer)
+    make_ready(localizer, document.training, device, goes_on=checkpoint.exists())
     simulator = document.build_simulator(localizer, device)
     simulator.microscope.psf = psf
     return CoDesign(localizer, simulator, document.training, document.design, psf, device, checkpoint, mark)
@@ -179,21 +181,12 @@ def _finish(
     write_masks(folder, document, mask)
     model = None
     if isinstance(worker, CoDesign):
-        record["uncertainty"] = _corrected(worker, worker.simulator)
         made = worker.localizer.cpu().eval()
         model = Model(made, experiment, record, "model")
         save_model(folder / "model.safetensors", model)
     with replacing(folder / "design.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return model
-
-
-def _corrected(worker: CoDesign, simulator: Simulator) -> dict[str, Any]:
-    """Correct the uncertainties of the localizer, as after any training."""
-    batches = min(MOST_BATCHES, max(1, worker.steps // STEPS_PER_BATCH))
-    found = recalibrate(worker.localizer, simulator, worker.settings.seed + HELD_OUT, batches=batches)
-    worker.localizer.correction = found.correction
-    return found.to_json()
 
 
 def _notes(document: OpticsDocument, mask: MaskSettings) -> tuple[str, ...]:
