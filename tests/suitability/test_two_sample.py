@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from denseloc.suitability.two_sample import auc, told_apart
+from denseloc.suitability.two_sample import auc, patches_elsewhere, told_apart
 
 
 def sample(rng: np.random.Generator, shift: float = 0.0, spread: float = 1.0, n: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -41,3 +43,14 @@ def test_windows_are_held_out_whole():
 def test_a_few_patches_say_nothing():
     rng = np.random.default_rng(3)
     assert np.isnan(told_apart(sample(rng, n=20), sample(rng)))
+
+
+def test_a_crowd_without_a_dark_place_gives_no_patches():
+    scene = SimpleNamespace(shape_px=(20, 20), inner=np.zeros((2, 3, 20, 20)))
+    light = np.full((6, 1, 20, 20), 50.0)
+    view = SimpleNamespace(
+        light=light, variance=np.ones_like(light), residual=np.zeros_like(light), inside=lambda one: one, rim_px=0, scene=scene
+    )
+    numbers, window = patches_elsewhere(view, np.random.default_rng(1))
+    assert len(numbers) == len(window) == 0
+    assert np.isnan(told_apart((numbers, window), (numbers, window)))

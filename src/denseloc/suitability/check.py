@@ -108,7 +108,7 @@ def check(
 
 
 def _told_apart(view: View, scenes: list[View]) -> dict[str, tuple[float, float]]:
-    """Score patches of the movie against drawn ones, and drawn ones against each other."""
+    """Score patches of the movie against drawn ones, and drawn ones against each other; kinds of which there are too few are left out."""
     if len(scenes) < 2:
         return {}
     chance = np.random.default_rng(SEED)
@@ -117,7 +117,8 @@ def _told_apart(view: View, scenes: list[View]) -> dict[str, tuple[float, float]
         mine, *theirs = (patches(one) for one in (view, *scenes))  # type: ignore[operator]
         against = [told_apart(mine, one) for one in theirs]
         among = [told_apart(one, other) for i, one in enumerate(theirs) for other in theirs[i + 1 :]]
-        found[kind] = float(np.mean(against)), float(np.mean(among))
+        if np.isfinite(against).any() and np.isfinite(among).any():
+            found[kind] = float(np.nanmean(against)), float(np.nanmean(among))
     return found
 
 

@@ -111,7 +111,7 @@ def patches_elsewhere(view: View, generator: np.random.Generator) -> tuple[np.nd
     )
     left = _patches(view.residual[:, 0], frame, rows, columns)
     level = left.mean((1, 2))
-    ordered = np.sort(left.reshape(len(left), -1), 1)
+    ordered = np.sort(left.reshape(len(left), (2 * HALF + 1) ** 2), 1)
     across, down = (left[:, :, 1:] * left[:, :, :-1]).mean((1, 2)), (left[:, 1:] * left[:, :-1]).mean((1, 2))
     numbers = [
         level,
