@@ -227,6 +227,11 @@ def test_other_frames_choose_than_judge(place: Place, wide: Path) -> None:
     for corners in (corners_of((70, 64), 32, 4, np.random.default_rng(seed), apart=True) for seed in range(5)):
         assert len(set(corners)) == 4
         assert all(max(abs(a - c), abs(b - d)) >= 32 for i, (a, b) in enumerate(corners) for c, d in corners[:i])
+    for shape, least in (((60, 64, 64), 60), ((240, 32, 32), 240)):
+        enough = movie_from_array(np.zeros(shape, np.uint16))
+        assert len(share_out(enough, model.localizer).judge) * (shape[1] // 32) ** 2 == 8
+        with pytest.raises(MovieError, match=f"take {least} frames or more"):
+            share_out(enough.crop(frames=(0, least - 1)), model.localizer)
     long = movie_from_array(np.zeros((900, 64, 64), np.uint16))
     assert len(share_out(long, model.localizer).judge) == len(range(5, 180, 12))  # every sixth where there are enough
 

@@ -120,7 +120,10 @@ class Judged:
     def refused(self) -> str | None:
         """Why the adapted model is not written, or None."""
         if self.gain.mean == self.gain.error == 0:
-            return "no state on the way explains held-out frames better than the model as it is: it suits the movie, or the movie does not teach it more"
+            return (
+                "no state on the way explains held-out frames better than the model as it is: it suits the movie, or the movie does "
+                "not teach it more"
+            )
         if not self.gain.is_certain:
             return (
                 f"the held-out frames are explained no better than before ({self.gain.mean:+.2f} ± {self.gain.error:.2f} nats per frame): the model "
