@@ -196,7 +196,9 @@ def test_fewer_sets_are_said_and_kept_on_going_on(
     assert "going on after round 1 of 2, with 4 sets of emitters for each frame (K)" in said
 
 
-def test_minutes_and_other_wishes_on_going_on(command: Any, place: Place, wide: Path, tmp_path: Path) -> None:
+def test_minutes_and_other_wishes_on_going_on(
+    command: Any, place: Place, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "a.safetensors"
     settings = WakeSleepSettings(**{**QUICK, "steps": 2, "checks": 1})
     with pytest.raises(Interrupted):
@@ -207,7 +209,9 @@ def test_minutes_and_other_wishes_on_going_on(command: Any, place: Place, wide: 
     answer = command("adapt", place.model, wide, "-o", out, "--resume", "--minutes", "50")
     assert "going on after round 1 of 2" in answer.out
     assert "--minutes counts only for a new adaptation" in answer.out
-    answer = command("adapt", place.model, wide, "-o", out, "--resume", "--minutes", "0.01", "--keep-psf", "--samples", "2")
+    monkeypatch.setattr(adaptation_work, "steps_that_fit", lambda trial, minutes: 1)
+    monkeypatch.setattr(adaptation_work, "WakeSleepSettings", lambda **more: WakeSleepSettings(**{**QUICK, **more}))
+    answer = command("adapt", place.model, wide, "-o", out, "--resume", "--minutes", "1", "--keep-psf", "--samples", "2")
     assert "there is no a.checkpoint to go on from; it begins from the beginning" in answer.out
 
 
