@@ -56,6 +56,14 @@ def test_a_second_writing_changes_nothing(path: Path, tmp_path: Path) -> None:
     assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
 
 
+def test_a_fingerprint_is_that_of_the_weights(path: Path) -> None:
+    one, same = load_model(path), load_model(path)
+    assert one.fingerprint == same.fingerprint
+    with torch.no_grad():
+        next(same.localizer.parameters()).mul_(1.5)
+    assert one.fingerprint != same.fingerprint
+
+
 def test_the_file_says_its_units(path: Path) -> None:
     _, notes = contents(path)
     assert notes["format"] == FORMAT

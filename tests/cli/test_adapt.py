@@ -196,7 +196,9 @@ def test_fewer_sets_are_said_and_kept_on_going_on(
     assert "going on after round 1 of 2, with 4 sets of emitters for each frame (K)" in said
 
 
-def test_minutes_and_other_wishes_on_going_on(command: Any, place: Place, wide: Path, tmp_path: Path) -> None:
+def test_minutes_and_other_wishes_on_going_on(
+    command: Any, place: Place, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "a.safetensors"
     settings = WakeSleepSettings(**{**QUICK, "steps": 2, "checks": 1})
     with pytest.raises(Interrupted):
@@ -207,7 +209,9 @@ def test_minutes_and_other_wishes_on_going_on(command: Any, place: Place, wide: 
     answer = command("adapt", place.model, wide, "-o", out, "--resume", "--minutes", "50")
     assert "going on after round 1 of 2" in answer.out
     assert "--minutes counts only for a new adaptation" in answer.out
-    answer = command("adapt", place.model, wide, "-o", out, "--resume", "--minutes", "0.01", "--keep-psf", "--samples", "2")
+    monkeypatch.setattr(adaptation_work, "steps_that_fit", lambda trial, minutes: 1)
+    monkeypatch.setattr(adaptation_work, "WakeSleepSettings", lambda **more: WakeSleepSettings(**{**QUICK, **more}))
+    answer = command("adapt", place.model, wide, "-o", out, "--resume", "--minutes", "1", "--keep-psf", "--samples", "2")
     assert "there is no a.checkpoint to go on from; it begins from the beginning" in answer.out
 
 
@@ -227,6 +231,11 @@ def test_other_frames_choose_than_judge(place: Place, wide: Path) -> None:
     for corners in (corners_of((70, 64), 32, 4, np.random.default_rng(seed), apart=True) for seed in range(5)):
         assert len(set(corners)) == 4
         assert all(max(abs(a - c), abs(b - d)) >= 32 for i, (a, b) in enumerate(corners) for c, d in corners[:i])
+    for shape, least in (((60, 64, 64), 60), ((240, 32, 32), 240)):
+        enough = movie_from_array(np.zeros(shape, np.uint16))
+        assert len(share_out(enough, model.localizer).judge) * (shape[1] // 32) ** 2 == 8
+        with pytest.raises(MovieError, match=f"take {least} frames or more"):
+            share_out(enough.crop(frames=(0, least - 1)), model.localizer)
     long = movie_from_array(np.zeros((900, 64, 64), np.uint16))
     assert len(share_out(long, model.localizer).judge) == len(range(5, 180, 12))  # every sixth where there are enough
 

@@ -31,7 +31,7 @@ THETA = {
     "photons, spread of the logarithm": "spread of the logarithm of the photons",
     "z, mean in nm": "depth, mean (nm)",
     "z, spread in nm": "depth, spread (nm)",
-    "largest change of the maps": "largest change of the PSF's maps (part of its peak)",
+    "largest change of the maps": "largest change of the PSF's maps (fraction of its peak)",
 }
 """What was learned, in words; what is not listed is a key of the document's PSF."""
 

@@ -206,8 +206,8 @@ def _doubts(before: Quality, after: Quality) -> list[str]:
         doubts.append(f"chi2 per pixel of the held-out frames rose from {before.chi2:.3f} to {after.chi2:.3f}; look at the page")
     if after.chi2 > MUCH_LEFT:
         doubts.append(
-            f"chi2 per pixel of the held-out frames is {after.chi2:.3g}, where 1 is ideal: much light is left unexplained; give the camera that "
-            "recorded the movie (--camera), and look whether pixel size and PSF are right"
+            f"chi2 per pixel of the held-out frames is {after.chi2:.3g}, where 1 is ideal: much light is left unexplained; look whether "
+            "camera (--camera), pixel size and PSF are right"
         )
     return doubts
 

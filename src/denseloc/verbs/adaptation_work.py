@@ -121,8 +121,8 @@ class Judged:
         """Why the adapted model is not written, or None."""
         if self.gain.mean == self.gain.error == 0:
             return (
-                "no state on the way explains held-out frames better than the model as it is: it suits the movie, or the movie does not teach "
-                "it more"
+                "no state on the way explains held-out frames better than the model as it is: it suits the movie, or the movie does "
+                "not teach it more"
             )
         if not self.gain.is_certain:
             return (
