@@ -21,7 +21,19 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("localize", "calibrate"),
     ("train", "survey"),
     ("experiment", "optics_document", "suitability"),
-    ("model_file", "report", "journal", "picture_sum", "preparation", "blocks", "examination", "pipeline", "training", "verbs"),
+    (
+        "model_file",
+        "model_choice",
+        "report",
+        "journal",
+        "picture_sum",
+        "preparation",
+        "blocks",
+        "examination",
+        "pipeline",
+        "training",
+        "verbs",
+    ),
     ("cli", "viewer", "napari", "__main__"),
 )
 
@@ -33,14 +45,15 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "machine": ("errors",),
     "optics_document": ("experiment",),
     "suitability": ("experiment",),
-    "preparation": ("model_file",),
+    "model_choice": ("model_file",),
+    "preparation": ("model_file", "model_choice"),
     "picture_sum": ("journal",),
     "blocks": ("preparation", "journal"),
     "examination": ("preparation",),
     "pipeline": ("model_file", "preparation", "journal", "picture_sum", "blocks", "examination"),
     "training": ("model_file",),
     "__main__": ("cli",),
-    "verbs": ("model_file", "preparation", "journal", "blocks", "examination", "pipeline", "training", "report"),
+    "verbs": ("model_file", "model_choice", "preparation", "journal", "blocks", "examination", "pipeline", "training", "report"),
 }
 """Rooms on one floor that may see each other: on floor 0 everything rests on the errors, on floor 8 model files come first, verbs last."""
 

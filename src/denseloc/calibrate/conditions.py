@@ -9,8 +9,7 @@ excess is given, photons are such that their noise is Poisson; for an electron m
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,13 +17,12 @@ from ..data import Movie
 from ..errors import CalibrationError
 from ..units import PixelSize, pixel_size_pair
 from .background import background_map
+from .estimates import Conditions, Estimate, Source
 from .photon_transfer import Span, Transfer, choose_order, fit_transfer, noise_points
 from .pixel_law import PixelLaw, fit_pixel_law
 from .sampling import Sample, take_sample
 from .spectrum import SpectrumFit, fit_spectrum
 from .spots import Spots, fit_spots
-
-Source = Literal["given", "measured", "assumed"]
 
 ASSUMED_WIDTH_NM = Span(130.0, 80.0, 250.0)
 ASSUMED_PHOTONS = Span(1000.0, 100.0, 10000.0)
@@ -37,82 +35,6 @@ TRANSMISSION = 0.286  # share of a crowd's power in the contrast of one over two
 LAW_ERROR = 0.3  # photons; the noise of a multiplying camera is more skewed than the law has it
 BY_HISTOGRAM, BY_SPOTS = "from the histogram of the pixels", "from isolated spots"
 CROWDED = 0.7  # emitters within three widths of another from which on spots are no longer trusted
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with the ends of its 95 % interval, its unit, where it came from and how it was got, where there are several ways."""
-
-    value: float
-    low: float
-    high: float
-    unit: str
-    source: Source
-    how: str = ""
-
-    def __str__(self) -> str:
-        text, source = f"{self.value:.4g} {self.unit}".strip(), f"{self.source} {self.how}".strip()
-        return f"{text} ({source})" if self.low == self.high else f"{text} ({source}, {self.low:.4g} to {self.high:.4g})"
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What a movie was taken under. Photons are detected photons (see the note on the excess above).
-
-    Args:
-        offset_counts: counts of a pixel without light.
-        counts_per_photon: gain; ``excess * counts_per_photon`` is the slope of the variance against the mean.
-        excess: factor on the variance of shot noise, 2 for electron multiplying cameras.
-        noise_variance: read noise per pixel, photons^2.
-        background: median over the field, photons per pixel and frame.
-        background_range: 5 % and 95 % quantile over the field, photons per pixel and frame.
-        width_nm: standard deviation of the PSF as a Gaussian.
-        density_per_um2: emitters per um^2 and frame.
-        photons: mean photons of an emitter in a frame, rough.
-        notes: what a reader should know besides, one sentence each.
-        saturation_counts: counts at which pixels are full; infinite where none seems to be.
-        doubt: where the noise of the movie speaks against the gain that was given; empty where it does not.
-    """
-
-    offset_counts: Estimate
-    counts_per_photon: Estimate
-    excess: Estimate
-    noise_variance: Estimate
-    background: Estimate
-    background_range: tuple[float, float]
-    width_nm: Estimate
-    density_per_um2: Estimate
-    photons: Estimate
-    notes: tuple[str, ...] = ()
-    saturation_counts: float = np.inf
-    doubt: str = ""
-
-    def lines(self) -> list[str]:
-        """Say the conditions in plain words, one line each, and how to override them."""
-        low, high = self.background_range
-        text = [
-            f"camera offset: {self.offset_counts}",
-            f"camera gain: {self.counts_per_photon}",
-            f"camera excess noise: {self.excess.value:g} ({self.excess.source})",
-            f"camera read noise: {self.noise_variance}",
-            f"background: {self.background}; {low:.3g} to {high:.3g} over the field",
-            f"PSF width (Gaussian standard deviation): {self.width_nm}",
-            f"density: {self.density_per_um2}",
-            f"photons of an emitter in a frame: {self.photons}",
-        ]
-        text += [f"note: {note}" for note in self.notes]
-        if "given" not in (self.offset_counts.source, self.counts_per_photon.source):
-            text.append("if you know your camera, give it: --camera offset=COUNTS,electrons_per_count=NUMBER[,em_gain=NUMBER]")
-        return text
-
-    def to_json(self) -> dict[str, Any]:
-        """Give plain JSON values."""
-        values = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
-        return values | {"saturation_counts": self.saturation_counts if np.isfinite(self.saturation_counts) else None}
-
-
-def _plain(value: Any) -> Any:
-    return asdict(value) if isinstance(value, Estimate) else list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""The analysis stair: localize, render, report, evaluate."""
+"""The command that localizes, and what it says."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +13,13 @@ from ..errors import DenselocError, Interrupted
 from . import options
 from .screen import Rate, Screen, clock
 from .signals import ended, orderly_stop
-from .words import caution, duration, frame_range, note, number, pair, pairs, pixel_size, region, say
+from .words import caution, duration, frame_range, number, pairs, pixel_size, region, say
 
 if TYPE_CHECKING:
     from ..blocks import Progress
-    from ..data import Localizations
     from ..model_file import Model
     from ..pipeline import Run
     from ..preparation import Preparation
-    from ..selection import Selection
     from ..verbs import Refinement
 
 LOCALIZE_EXAMPLES = (
@@ -73,25 +70,18 @@ def localize(
     """
     with Screen("looking at the movie", "localizing", quiet) as screen:
         from .. import pipeline
-        from ..formats import check_table
         from ..preparation import read_camera
 
-        if refine and rescale_offsets:
-            raise typer.BadParameter("refined positions know no pixels; leave it or --refine out", param_hint="--rescale-offsets")
+        first = _first_target(out, refine, rescale_offsets)
         watch = Watch(screen, resume)
 
         def prepared(ready: Preparation) -> None:
             check_beside(out, not no_picture, not no_report)
             watch.prepared(ready)
 
-        given: dict[str, Any] = {"psf": psf, "camera": None if camera is None else read_camera(camera), "planes": planes}
-        given |= {"block_frames": block_frames, "device": device, "resume": resume, "allow_truncated": allow_truncated}
-        given |= {"pixel_size_nm": pixel_size(pixel_size_nm), "report": watch.report}
-        first = out
-        if refine:
-            check_table(out)
-            first = first_table(out)
-        made: Refinement | None = None
+        both: dict[str, Any] = {"psf": psf, "camera": None if camera is None else read_camera(camera), "planes": planes}
+        both |= {"block_frames": block_frames, "device": device, "resume": resume, "allow_truncated": allow_truncated}
+        both |= {"pixel_size_nm": pixel_size(pixel_size_nm)}
         with orderly_stop(screen.say, "the present block") as stop:
             run = pipeline.localize(
                 movie,
@@ -109,16 +99,11 @@ def localize(
                 rescale_offsets=rescale_offsets,
                 tile_px=tile_px,
                 prepared=prepared,
+                report=watch.report,
                 stop=stop,
-                **given,
+                **both,
             )
-            if refine and run.localizations == 0:
-                run = _empty(run, out)
-            elif refine:
-                if stop():
-                    raise ended(stop(), f"what was found is in {first.name}; the same command with --resume refines it")
-                made = _refined(first, movie, out, Watch(screen, resume), stop, given)
-                run = made.as_run()
+            run, made = _refined(run, movie, out, Watch(screen, resume), stop, both) if refine else (run, None)
             late = stop()
     if late:
         raise ended(late, f"{run.table} is whole; picture and report were not made (denseloc render and denseloc report do it)")
@@ -129,9 +114,43 @@ def localize(
         told(made)
 
 
+def _first_target(out: Path, refine: bool, rescale_offsets: bool) -> Path:
+    """Name the table that is written first: the result, or beside it the one that is to be refined."""
+    if not refine:
+        return out
+    from ..formats import check_table
+
+    if rescale_offsets:
+        raise typer.BadParameter("refined positions know no pixels; leave it or --refine out", param_hint="--rescale-offsets")
+    check_table(out)
+    return first_table(out)
+
+
 def first_table(out: Path) -> Path:
     """Name the table of the first values, which stands beside the refined one until that is whole."""
     return out.with_name(out.name + ".first.parquet")
+
+
+def _refined(
+    run: Run, movie: Path, out: Path, watch: Watch, stop: Callable[[], int], both: dict[str, Any]
+) -> tuple[Run, Refinement | None]:
+    """Refine the table of the first values and remove it; one without localizations becomes the result as it is."""
+    from .. import verbs
+
+    first = run.table
+    if run.localizations == 0:
+        return _empty(run, out), None
+    if stop():
+        raise ended(stop(), f"what was found is in {first.name}; the same command with --resume refines it")
+    watch.screen.say("refining what was found")
+    try:
+        made = verbs.refine(first, movie, out, prepared=lambda _: watch.rate.start(), report=watch.report, stop=stop, **both)
+    except DenselocError as error:
+        if both["resume"] or isinstance(error, Interrupted) or "\n" in str(error):  # that says already how to go on
+            raise
+        raise type(error)(f"{error}\nwhat was found is kept in {first.name}; the same command with --resume refines it") from error
+    first.unlink()
+    return made.as_run(), made
 
 
 def _empty(run: Run, out: Path) -> Run:
@@ -141,22 +160,6 @@ def _empty(run: Run, out: Path) -> Run:
     write_table(out, read_table(run.table), run.provenance)
     run.table.unlink()
     return replace(run, table=out)
-
-
-def _refined(first: Path, movie: Path, out: Path, watch: Watch, stop: Callable[[], int], given: dict[str, Any]) -> Refinement:
-    """Refine the table of the first values and remove it."""
-    from .. import verbs
-
-    watch.screen.say("refining what was found")
-    own = {**given, "report": watch.report}
-    try:
-        made = verbs.refine(first, movie, out, prepared=lambda _: watch.rate.start(), stop=stop, **own)
-    except DenselocError as error:
-        if given["resume"] or isinstance(error, Interrupted) or "\n" in str(error):  # that says already how to go on
-            raise
-        raise type(error)(f"{error}\nwhat was found is kept in {first.name}; the same command with --resume refines it") from error
-    first.unlink()
-    return made
 
 
 def told(made: Refinement) -> None:
@@ -205,24 +208,6 @@ class Watch:
             left = clock((progress.n_frames - progress.frames) / speed)
             words = f"{number(speed)} frames/s  {words}  {left} left"
         self.screen.step(progress.frames, progress.n_frames, words)
-
-
-def _selected(table: Path, selection: Selection) -> Path | Localizations:
-    """Give the rows of a table's file that are wanted, read part by part; the file itself where all are."""
-    if not selection:
-        return table
-    from ..data import Localizations
-    from ..formats import iter_table
-
-    kept = [selection.keep(part) for part in iter_table(table)]
-    joined = Localizations.concat(list(selection.whole(lambda: kept)))
-    return joined.with_provenance(**vars(selection.noted(joined.provenance)))
-
-
-def _told(found: Path | Localizations) -> None:
-    """Say how many rows a selection has left."""
-    if not isinstance(found, Path):
-        say(f"kept     {number(len(found))} localizations ({found.provenance.settings['assumed'][-1].removeprefix('kept: ')})")
 
 
 def _model(name: str | None, method: str | None) -> Model | str | None:
@@ -286,142 +271,3 @@ def finish(run: Run, quiet: bool, picture: bool, page: bool) -> None:
         say(line)
     for warning in warnings:
         caution(warning)
-
-
-RENDER_EXAMPLES = (
-    "denseloc render table.parquet -o picture.png",
-    "denseloc render table.csv -o values.tif --pixel-size-nm 5 --mode histogram",
-    "denseloc render table.parquet -o depth.png --colour z --z-range=-400,400",
-    "denseloc render sum.tif -o sum.png --colormap inferno",
-    "denseloc render table.parquet -o sure.png --min-probability 0.9 --max-sigma-nm 20 --min-photons 500",
-)
-
-
-def render(
-    table: options.Drawn,
-    out: options.PictureOut,
-    pixel_size_nm: options.PicturePixel = None,
-    mode: options.Mode = "gaussian",
-    sigma_nm: options.SigmaNm = None,
-    colour: options.Colour = None,
-    z_range: options.ZRange = None,
-    field_nm: options.FieldNm = None,
-    colormap: options.Colormap = "hot",
-    no_scale_bar: options.NoScaleBar = False,
-    min_probability: options.MinProbability = None,
-    max_sigma_nm: options.MaxSigmaNm = None,
-    min_photons: options.MinPhotons = None,
-    filter_rate: options.FilterRate = None,
-) -> None:
-    """Draw a table, or an image that a method gave itself, as a super-resolved picture."""
-    for option, value, known in (("--mode", mode, ("gaussian", "histogram")), ("--colour", colour, ("z", "none", None))):
-        if value not in known:
-            expected = " or ".join(word for word in known if word)
-            raise typer.BadParameter(f"found '{value}', expected {expected}", param_hint=option)
-    from .. import verbs
-    from ..selection import Selection
-
-    rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons, filter_rate))
-    image = verbs.render(
-        rows,
-        out,
-        pixel_size_nm=pixel_size_nm,
-        mode=mode,  # type: ignore[arg-type]
-        sigma_nm=sigma_nm,
-        colour=colour,  # type: ignore[arg-type]
-        z_range_nm=pair(z_range, "--z-range", "low,high in nm"),
-        field_nm=pair(field_nm, "--field-nm", "height,width in nm"),
-        scale_bar=not no_scale_bar,
-        colormap=colormap,
-    )
-    height, width = image.pixels.shape[:2]
-    _told(rows)
-    say(f"picture  {out}   {width} x {height} pixels of {image.pixel_size_nm[1]:g} nm")
-
-
-REPORT_EXAMPLES = (
-    "denseloc report table.parquet -o report.html",
-    "denseloc report table.parquet movie.tif -o report.html",
-)
-
-
-def report(
-    table: options.Table,
-    movie: options.ReportMovie = None,
-    out: options.PageOut = None,
-    title: options.Title = None,
-    min_probability: options.MinProbability = None,
-    max_sigma_nm: options.MaxSigmaNm = None,
-    min_photons: options.MinPhotons = None,
-    filter_rate: options.FilterRate = None,
-) -> None:
-    """Write the report of a table: one HTML file that opens without network."""
-    from .. import verbs
-    from ..selection import Selection
-
-    rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons, filter_rate))
-    found = verbs.report(rows, out or table.with_suffix(".html"), movie=movie or _beside(table, rows), title=title)
-    _told(rows)
-    say(f"report   {found.page}")
-    for line in found.notes:
-        note(line)
-    for line in found.warnings:
-        caution(line)
-
-
-def _beside(table: Path, rows: Path | Localizations) -> Path | None:
-    """Find the movie of a selection beside its table, where it is not where the table says."""
-    if isinstance(rows, Path) or rows.provenance.movie is None:
-        return None
-    named = Path(rows.provenance.movie)
-    places = [named, table.parent / named, table.parent / named.name]
-    return next((place for place in places if place.exists()), None)
-
-
-EVALUATE_EXAMPLES = (
-    "denseloc evaluate table.parquet truth.csv",
-    "denseloc evaluate table.csv truth.csv --remove-offset",
-    "denseloc evaluate table.csv truth.csv --wobble wobble.csv --json",
-)
-
-
-def evaluate(
-    table: options.Table,
-    truth: options.Truth,
-    as_json: options.AsJson = False,
-    wobble: options.Wobble = None,
-    remove_offset: options.RemoveOffset = False,
-    field_nm: options.FieldNm = None,
-    border_nm: options.BorderNm = 450.0,
-    lateral_nm: options.LateralNm = 250.0,
-    axial_nm: options.AxialNm = 500.0,
-    min_probability: options.MinProbability = None,
-    max_sigma_nm: options.MaxSigmaNm = None,
-    min_photons: options.MinPhotons = None,
-    filter_rate: options.FilterRate = None,
-) -> None:
-    """Compare a table with the truth by the rule of the SMLM challenge."""
-    from .. import verbs
-    from ..evaluate import describe
-    from ..selection import Selection
-    from ..verbs.assessment import offset_between, opened
-
-    rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons, filter_rate))
-    found, true = opened(rows), opened(truth)
-    settings: dict[str, Any] = {
-        "field_nm": pair(field_nm, "--field-nm", "height,width in nm"),
-        "border_nm": border_nm,
-        "lateral_nm": lateral_nm,
-        "axial_nm": axial_nm,
-    }
-    assessments = verbs.evaluate(found, true, wobble=wobble, remove_offset=remove_offset, **settings)
-    if as_json:
-        typer.echo(json.dumps({key: one.to_json() for key, one in assessments.items()}, indent=1, allow_nan=False))
-        return
-    _told(rows)
-    if remove_offset:
-        offset = offset_between(found, true)
-        say(
-            f"offset taken away: x {offset.dx_nm:.1f} nm, y {offset.dy_nm:.1f} nm, z {offset.dz_nm:.1f} nm ({number(offset.n_pairs)} pairs)"
-        )
-    typer.echo(describe(assessments))

@@ -28,6 +28,7 @@ from . import (
     optics_design,
     planning,
     refinement,
+    tables,
 )
 from .signals import Abandoned, clearing_up
 from .words import complain, note
@@ -46,9 +47,9 @@ app = typer.Typer(
 COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (analysis.localize, analysis.LOCALIZE_EXAMPLES),
     (refinement.refine, refinement.REFINE_EXAMPLES),
-    (analysis.render, analysis.RENDER_EXAMPLES),
-    (analysis.report, analysis.REPORT_EXAMPLES),
-    (analysis.evaluate, analysis.EVALUATE_EXAMPLES),
+    (tables.render, tables.RENDER_EXAMPLES),
+    (tables.report, tables.REPORT_EXAMPLES),
+    (tables.evaluate, tables.EVALUATE_EXAMPLES),
     (conversion.convert, conversion.CONVERT_EXAMPLES),
     (compression.compress, compression.COMPRESS_EXAMPLES),
     (design.simulate, design.SIMULATE_EXAMPLES),

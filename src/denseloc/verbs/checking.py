@@ -14,8 +14,9 @@ from ..examination import examine
 from ..files import check_writable
 from ..formats import open_movie
 from ..machine import choose_device
+from ..model_choice import other_pixels
 from ..model_file import Model, find_model
-from ..preparation import Preparation, other_pixels, prepare
+from ..preparation import Preparation, prepare
 from ..report import check_page, write_page
 from ..suitability import Checked, Finding, Suitability
 

@@ -17,8 +17,9 @@ from ..camera import SCMOS, Camera
 from ..data import Frames, Movie
 from ..experiment import Experiment
 from ..localize import InputConditions, Localizer
+from ..model_choice import GENERAL
 from ..model_file import find_model
-from ..preparation import GENERAL, background_to_follow
+from ..preparation import background_to_follow
 from ..report.samples import CHI2_LIMIT, CHI2_MOLECULES_LIMIT, compare_all
 from ..suitability import judge_conditions
 from ..survey import FRAMES, SIDE_PX, Survey, survey
