@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -302,7 +300,7 @@ def _provenance(movie: Movie, n_frames: int, ready: Preparation, threshold: floa
             "frames": list(movie.frames),
             "roi_px": list(movie.roi_px),
             "planes": movie.n_planes,
-            "weights": _fingerprint(ready.model),
+            "weights": ready.model.fingerprint,
             "threshold": threshold,
             "camera": ready.camera_json,
             "conditions": asdict(ready.conditions),
@@ -321,13 +319,3 @@ def _document(experiment: Experiment) -> dict[str, Any]:
     if not experiment.localizer.needs_training:
         del document["training"]
     return document
-
-
-def _fingerprint(model: Model) -> str:
-    """Identify the weights of a model and what corrects its uncertainties."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.localizer.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    if model.localizer.correction is not None:
-        digest.update(json.dumps(model.localizer.correction.to_json(), sort_keys=True).encode())
-    return digest.hexdigest()[:16]
