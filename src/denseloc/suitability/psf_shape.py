@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..optics import PSF
 from .scenes import Setup
 from .views import View
 
@@ -78,7 +79,8 @@ def shape_changes(view: View, setup: Setup) -> ShapeChange:
     )
     dy, dx = (np.clip(v - at, -0.5, 0.5) for v, at in zip((y, x), (rows, columns), strict=True))
     depth = table.z_nm if table.is_3d else np.zeros(len(table))
-    design = _design(psf, dx, dy, depth, setup, table.photons, half)
+    channel = torch.from_numpy(table.channel) if "channel" in table else torch.zeros(len(table), dtype=torch.long)
+    design = _design(psf, channel, (dx, dy, depth), setup, table.photons, half)
     steps = np.arange(-half, half + 1)
     at = (table.frame[:, None, None], slice(None), rows[:, None, None] + steps[:, None], columns[:, None, None] + steps)
     left, noise = (np.moveaxis(v[at], -1, 1) for v in (view.photons - view.expected, view.variance))
@@ -89,17 +91,18 @@ def shape_changes(view: View, setup: Setup) -> ShapeChange:
 
 
 def _design(
-    psf: torch.nn.Module, dx: np.ndarray, dy: np.ndarray, z: np.ndarray, setup: Setup, photons: np.ndarray, half: int
+    psf: PSF, channel: torch.Tensor, at: tuple[np.ndarray, np.ndarray, np.ndarray], setup: Setup, photons: np.ndarray, half: int
 ) -> np.ndarray:
     """Give what a unit of each change does to the patches: (n, changes, planes * pixels); those that are asked for come last."""
+    dx, dy, z = at
     offset = torch.from_numpy(np.stack([dx, dy], 1)).float()
     z_nm, ones = torch.from_numpy(np.asarray(z)).float(), torch.ones(len(dx))
     scale = setup.scale * ones
 
     def draw(shift_x: float = 0.0, shift_y: float = 0.0, depth: float = 0.0, wider: float = 1.0) -> np.ndarray:
         moved = offset + torch.tensor([shift_x, shift_y])
-        patches = psf(moved, z_nm + depth, scale * wider).numpy()
-        cut = psf.roi_px // 2 - half  # type: ignore[operator]
+        patches = psf.in_channels(channel, moved, z_nm + depth, scale * wider).numpy()
+        cut = psf.roi_px // 2 - half
         return patches[:, :, cut : patches.shape[2] - cut, cut : patches.shape[3] - cut]
 
     base = draw()

@@ -153,6 +153,10 @@ def adapt(
             f"model {given.name} is of method '{given.experiment.localizer.kind}', which gives no distribution over emitters; adapt takes models "
             "of method 'decode'"
         )
+    if given.localizer.scales.channels > 1:
+        raise ModelError(
+            f"model {given.name} tells {given.localizer.scales.channels} colours, which adapt cannot learn from a movie; localize with it as it is"
+        )
     opened = movie if isinstance(movie, Movie) else open_movie(Path(movie))
     opened = (opened if planes is None else opened.with_planes(planes)).crop(frames, roi_px)
     keep_memory()
