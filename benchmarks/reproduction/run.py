@@ -30,6 +30,7 @@ EXPERIMENTS = (
     "adaptation",
     "fisher_mask",
     "learned_mask",
+    "colour",
     "suitability",
 )
 

@@ -214,6 +214,7 @@ class PupilPSF(PSF):
     def finer(self, pupil_px: int) -> PupilPSF:
         """Give the same PSF, as it is now, with so many cells across the aperture."""
         section = self.described().model_copy(update={"pupil_px": pupil_px})
+        assert isinstance(section, PupilSettings)
         if not self.paths_only:
             return section.build(self.pixel_size_nm)
         section = section.model_copy(update={"wavelength_nm": self.settings.wavelength_nm, "mask": self.settings.mask})
