@@ -59,7 +59,7 @@ def run(setting: Setting) -> None:
         [claim(results, setting)],
         {
             "photons": PHOTONS,
-            "marks": results,
+            "marks": {name: [{k: v if np.isfinite(v) else None for k, v in m.items()} for m in ms] for name, ms in results.items()},
             "emission_nm": EMISSION_NM,
             "minutes": MINUTES * setting.scale,
             "design_minutes": DESIGN_MINUTES * setting.scale,

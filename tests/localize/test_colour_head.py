@@ -163,7 +163,8 @@ def test_the_loss_falls_where_the_colours_are_right() -> None:
         localizer.net.get_parameter("leave.bias")[40:44] += 2.0  # all are taken for channel 0
     wrong = dataclasses.replace(batch, emitters=emitters([1, 1, 1]))
     right = dataclasses.replace(batch, emitters=emitters([0, 0, 0]))
-    assert float(localizer.batch_loss(right)) < before < float(localizer.batch_loss(wrong))
+    with torch.no_grad():
+        assert float(localizer.batch_loss(right)) < before < float(localizer.batch_loss(wrong))
 
 
 # ----------------------------------------------------------------------------------------------------------------------- files

@@ -19,7 +19,13 @@ from denseloc.optics.colour_stack import ColourStackPSF
 from denseloc.optics.designed_mask import ZernikeMask, designed_mask
 
 PIXEL_NM = (110.0, 100.0)
-OPTICS: dict[str, Any] = {"wavelength_nm": 600.0, "numerical_aperture": 1.2, "immersion_index": 1.33, "model": "scalar", "pupil_px": 32}
+OPTICS: dict[str, Any] = {
+    "wavelength_nm": 600.0,
+    "numerical_aperture": 1.2,
+    "immersion_index": 1.33,
+    "model": "scalar",
+    "pupil_px": 32,
+}
 RAD = np.linspace(-1.2, 1.5, 20)[:, None] * np.linspace(-1.0, 1.0, 20)
 PLACES = torch.tensor([[0.1, -0.3], [0.4, 0.0], [-0.5, 0.2]])
 DEPTHS = torch.tensor([-200.0, 50.0, 180.0])
@@ -40,7 +46,12 @@ def same(one: PSF, other: PSF, rtol: float = 1e-4) -> None:
 
 @pytest.mark.parametrize(
     "optics",
-    [{}, {"zernike_nm": (0.0,) * 5 + (50.0,)}, {"mask": {"kind": "zernike", "rms_nm": (0.0,) * 5 + (70.0,)}}, {"medium_index": 1.3}],
+    [
+        {},
+        {"zernike_nm": (0.0,) * 5 + (50.0,)},
+        {"mask": {"kind": "zernike", "rms_nm": (0.0,) * 5 + (70.0,)}},
+        {"medium_index": 1.3},
+    ],
 )
 def test_a_channel_is_the_pupil_at_its_wavelength(optics: dict[str, Any]) -> None:
     made = colours(optics=optics)
@@ -95,7 +106,11 @@ def test_a_finer_pupil_keeps_wavelength_and_path() -> None:
 
 def test_pupils_of_one_optics_share_their_aberrations() -> None:
     made = colours(optics={"zernike_nm": (0.0,) * 5 + (30.0,)})
-    assert sorted(name for name, _ in made.named_parameters()) == ["parts.0.wavelength_nm", "parts.0.zernike_nm", "parts.1.wavelength_nm"]
+    assert sorted(name for name, _ in made.named_parameters()) == [
+        "parts.0.wavelength_nm",
+        "parts.0.zernike_nm",
+        "parts.1.wavelength_nm",
+    ]
 
 
 # -------------------------------------------------------------------------------------------------------------------- the camera
@@ -137,7 +152,7 @@ def test_an_emitter_of_unknown_colour_is_the_mean() -> None:
 
 
 def test_channels_that_are_not_there_are_refused() -> None:
-    with pytest.raises(ValueError, match="emitters in channels 0 .. 2; expected 0 .. 1"):
+    with pytest.raises(ValueError, match=r"emitters in channels 0 \.\. 2; expected 0 \.\. 1"):
         colours().in_channels(torch.tensor([0, 2, 1]), PLACES, DEPTHS)
     with pytest.raises(ValueError, match="channel 1 of a PSF of one colour"):
         pupil(600.0).in_channel(1)

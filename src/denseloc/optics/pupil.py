@@ -120,17 +120,15 @@ class PupilPSF(PSF):
     the rest falls beside it. Learnable: ``wavelength_nm``, and where the document gives them ``zernike_nm``, ``phase``, ``blur_nm`` and
     (with two refractive indices) ``depth_nm``.
 
-    Drawn at another wavelength than the section's, all phases of the section (mask, ``phase``) are paths that were told at the section's
-    wavelength: they go as 1 / wavelength.
+    Source: Goodman, Introduction to Fourier Optics; Hanser et al., J. Microsc. 216 (2004) 32 (scalar); Mortensen et al. 2010 (dipoles).
 
     Args:
         settings: the section.
         pixel_size_nm: (y, x).
-        at_nm: wavelength at which it is drawn; None for that of the section, at which masks in rad stay as they are.
+        at_nm: wavelength at which it is drawn; None for that of the section. All phases of the section are paths then that were told at its
+            wavelength; without it, those in rad are phases whatever becomes of the wavelength.
         mask_path: path through the mask over that at the section's wavelength: the dispersion of its material.
         mask_wraps: the mask's phase is wrapped into one turn at the section's wavelength, as a light modulator does.
-
-    Source: Goodman, Introduction to Fourier Optics; Hanser et al., J. Microsc. 216 (2004) 32 (scalar); Mortensen et al. 2010 (dipoles).
     """
 
     settings: PupilSettings
