@@ -165,7 +165,14 @@ class Experiment(Section):
         psf: PSF = self.psf.build(self.pixel_size_nm)
         (low, high), known = self.specimen.z_nm, psf.z_range_nm
         if known is not None and not known[0] - Z_ROUNDING_NM <= low <= high <= known[1] + Z_ROUNDING_NM:
-            more = " or raise psf.pupil_px" if "pupil_px" in type(self.psf).model_fields else ""
+            has_pupil = "pupil_px" in type(self.psf).model_fields
+            more = (
+                " or raise psf.pupil_px"
+                if has_pupil
+                else " or raise psf.optics.pupil_px"
+                if getattr(self.psf, "optics", None)
+                else ""
+            )
             raise DocumentError(
                 f"specimen.z_nm runs from {low:g} to {high:g} nm, the PSF is known from {known[0]:.0f} to {known[1]:.0f} nm only; "
                 f"narrow specimen.z_nm{more}"

@@ -41,7 +41,7 @@ class OpticsDocument(Experiment):
             )
         if psf.depth_nm + low < 0 and psf.medium_index != psf.immersion_index:
             raise ValueError(
-                f"specimen.z_nm begins {-(psf.depth_nm + low):g} nm below the cover glass; raise psf.depth_nm, the height of z = 0, to "
+                f"specimen.z_nm begins {-(psf.depth_nm + low):g} nm below the cover glass; raise {self.pupil_key}.depth_nm, the height of z = 0, to "
                 f"{-low:g} or more"
             )
         if self.design.objective == "network" and not self.localizer.needs_training:
@@ -60,6 +60,11 @@ class OpticsDocument(Experiment):
         """The pupil that gets the mask."""
         pupil: PupilSettings = self.psf if isinstance(self.psf, PupilSettings) else self.psf.optics
         return pupil
+
+    @property
+    def pupil_key(self) -> str:
+        """Where the pupil stands in the document."""
+        return "psf" if isinstance(self.psf, PupilSettings) else "psf.optics"
 
     @property
     def wavelengths_nm(self) -> tuple[float, ...]:

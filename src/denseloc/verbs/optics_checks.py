@@ -53,8 +53,8 @@ def check_sampling(document: OpticsDocument, optics: PupilPSF) -> None:
     error, finer = sampling_error(optics, (low, high))
     if error > WORST_ERROR:
         raise DocumentError(
-            f"psf.pupil_px {optics.settings.pupil_px} is too coarse for z from {low:g} to {high:g} nm: with {finer} the image there changes "
-            f"by {100 * error:.0f} %; raise psf.pupil_px, or narrow specimen.z_nm"
+            f"{document.pupil_key}.pupil_px {optics.settings.pupil_px} is too coarse for z from {low:g} to {high:g} nm: with {finer} the image there "
+            f"changes by {100 * error:.0f} %; raise {document.pupil_key}.pupil_px, or narrow specimen.z_nm"
         )
 
 

@@ -223,7 +223,7 @@ def _notes(document: OpticsDocument, mask: MaskSettings) -> tuple[str, ...]:
     error, finer = max(sampling_error(pupil, (low, high)) for pupil in optics)
     if error > NOTED_ERROR:
         notes.append(
-            f"with pupil_px {finer} the designed images change by {100 * error:.0f} %; design again with psf.pupil_px = {finer}"
+            f"with pupil_px {finer} the designed images change by {100 * error:.0f} %; design again with {document.pupil_key}.pupil_px = {finer}"
         )
     inside = min(float(_light_inside(pupil, (low, high)).min()) for pupil in optics)
     if inside < 0.5:
