@@ -31,6 +31,7 @@ EXPERIMENTS = (
     "adaptation",
     "fisher_mask",
     "learned_mask",
+    "colour",
     "suitability",
 )
 

@@ -72,6 +72,19 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _colours(self) -> Experiment:
+        channels, shares = self.psf.channels, self.specimen.channel_shares
+        if shares is not None and len(shares) != channels:
+            count = f"{channels} channel{'' if channels == 1 else 's'}"
+            raise ValueError(f"specimen.channel_shares has {len(shares)} entries, the PSF has {count}; give one for each")
+        if channels > 1 and not self.localizer.tells_colours:
+            raise ValueError(
+                f"the PSF has {channels} colour channels, which a localizer of kind '{self.localizer.kind}' does not tell; take "
+                "localizer.kind = 'decode', or the PSF of one channel"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _frames_for_context(self) -> Experiment:
         needed, frames = 2 * self.localizer.neighbours + 1, self.training.frames
         if self.localizer.needs_training and self.localizer.sees_all_frames and frames < 2:
@@ -152,7 +165,14 @@ class Experiment(Section):
         psf: PSF = self.psf.build(self.pixel_size_nm)
         (low, high), known = self.specimen.z_nm, psf.z_range_nm
         if known is not None and not known[0] - Z_ROUNDING_NM <= low <= high <= known[1] + Z_ROUNDING_NM:
-            more = " or raise psf.pupil_px" if "pupil_px" in type(self.psf).model_fields else ""
+            has_pupil = "pupil_px" in type(self.psf).model_fields
+            more = (
+                " or raise psf.pupil_px"
+                if has_pupil
+                else " or raise psf.optics.pupil_px"
+                if getattr(self.psf, "optics", None)
+                else ""
+            )
             raise DocumentError(
                 f"specimen.z_nm runs from {low:g} to {high:g} nm, the PSF is known from {known[0]:.0f} to {known[1]:.0f} nm only; "
                 f"narrow specimen.z_nm{more}"
@@ -161,7 +181,7 @@ class Experiment(Section):
 
     def build_specimen(self, shape_px: tuple[int, int]) -> Specimen:
         """Make what lies under the objective, with a margin as wide as half of the PSF's patch (at most 6 px)."""
-        return self.specimen.build(self.grid(shape_px, margin_px=min(6.0, self.psf.roi_px / 2)))
+        return self.specimen.build(self.grid(shape_px, margin_px=min(6.0, self.psf.roi_px / 2)), self.psf.channels)
 
     @property
     def serves_many(self) -> bool:
@@ -194,6 +214,7 @@ class Experiment(Section):
             photon_unit=math.exp(float(emitters.photons.clamp(min=1).log().mean())) if len(emitters) else 1000.0,
             planes=self.build_psf().planes,
             reference=reference,
+            channels=self.psf.channels,
         )
         with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
             torch.manual_seed(self.training.seed)

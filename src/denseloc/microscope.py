@@ -32,7 +32,7 @@ class Microscope(nn.Module):
         """Form the noise-free frames.
 
         Args:
-            emitters: any order; frames 0 .. n-1. Differentiable in positions and photons.
+            emitters: any order; frames 0 .. n-1. Differentiable in positions and photons. Each is drawn by the PSF of its colour channel.
             background: (n, planes or 1, rows, columns) photons per pixel.
             scale: (emitters,) factor on the widths of the PSF, or None.
             origin_nm: (emitters, 2) place (x, y) of the grid's outer corner in the field, for a PSF that varies there; its corner if None.
@@ -41,7 +41,7 @@ class Microscope(nn.Module):
             (n, planes, rows, columns) expected photons.
 
         Raises:
-            ValueError: an emitter lies in a frame that is not there.
+            ValueError: an emitter lies in a frame that is not there, or in a colour channel that the PSF does not know.
         """
         rows, columns = self.grid.shape_px
         y_nm, x_nm = self.grid.pixel_size_nm
@@ -55,7 +55,7 @@ class Microscope(nn.Module):
         column, row = x.detach().round().long(), y.detach().round().long()
         place = torch.stack((emitters.x_nm, emitters.y_nm), -1) if self.psf.varies_in_field else None
         place = place if place is None or origin_nm is None else place + origin_nm
-        patches = self.psf(torch.stack((x - column, y - row), -1), emitters.z_nm, scale, place)
+        patches = self.psf.in_channels(emitters.channel, torch.stack((x - column, y - row), -1), emitters.z_nm, scale, place)
         patches = patches * emitters.photons[:, None, None, None]
         if torch.is_grad_enabled() or patches.device.type != "cpu":
             return naive.splat(patches, emitters.frame, row, column, frames).clamp(min=0)

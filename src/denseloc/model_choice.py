@@ -110,6 +110,10 @@ def _by_method(method: str | None, psf: PSFSettings | None, size: float | tuple[
         return Model(section().build(general.localizer.scales), experiment, name=method)
     if not section.takes_psf:
         raise ModelError(f"method '{method}' takes no PSF; leave the PSF (--psf) out")
+    if psf.channels > 1:
+        raise ModelError(
+            f"method '{method}' fits the PSF of one colour, found {psf.channels} channels; give the PSF of one of them: --psf, in Python psf="
+        )
     pixel = general.experiment.pixel_size_nm if size is None else pixel_size_pair(size)
     built = psf.build(pixel)
     low, high = built.z_range_nm or DEPTHS_NM

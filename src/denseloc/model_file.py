@@ -22,6 +22,7 @@ from .errors import DenselocError, ModelError
 from .experiment import Experiment
 from .files import replacing
 from .localize import Correction, InputConditions, Localizer, Scales
+from .optics.colours import MOST_CHANNELS
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -61,11 +62,12 @@ class Model:
         measured = record if isinstance(record, dict) and isinstance(record.get("after"), dict) else {}
         if correction is None and not measured:
             return None
-        return {
+        known = {
             "correction": None if correction is None else correction.describe(),
             "simulated_frames": measured.get("frames_checked"),
             "pulls": measured.get("after", {}).get("pulls"),
         }
+        return known if "colours" not in measured else {**known, "colours": measured["colours"]}
 
 
 def save_model(path: Path | str, model: Model) -> None:
@@ -73,7 +75,7 @@ def save_model(path: Path | str, model: Model) -> None:
     notes: dict[str, Any] = {
         "format": FORMAT,
         "experiment": model.experiment.to_json(),
-        "scales": asdict(model.localizer.scales),
+        "scales": _plain_scales(model.localizer.scales),
         "record": dict(model.record),
         "conventions": CONVENTIONS,
         "columns": {column.name: column.unit for column in COLUMNS.values()},
@@ -138,6 +140,14 @@ def load_model(path: Path | str) -> Model:
     return Model(localizer.eval(), experiment, record, path.stem)
 
 
+def _plain_scales(scales: Scales) -> dict[str, Any]:
+    """Give scales as plain values; those of one colour do not name it, so that older programs read them."""
+    values = asdict(scales)
+    if scales.channels == 1:
+        del values["channels"]
+    return values
+
+
 def _scales(values: Mapping[str, Any]) -> Scales:
     reference = InputConditions(**values["reference"])
     y, x = values["pixel_size_nm"]
@@ -148,6 +158,8 @@ def _scales(values: Mapping[str, Any]) -> Scales:
             raise ValueError(f"'{name}' is {str(value)[:40]}, expected a number")
     if type(scales.planes) is not int or not 1 <= scales.planes <= MOST_PLANES:
         raise ValueError(f"'planes' is {scales.planes}, expected 1 to {MOST_PLANES}")
+    if type(scales.channels) is not int or not 1 <= scales.channels <= MOST_CHANNELS:
+        raise ValueError(f"'channels' is {scales.channels}, expected 1 to {MOST_CHANNELS}")
     return scales
 
 

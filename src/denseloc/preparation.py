@@ -191,7 +191,7 @@ def _psf_in_words(experiment: Experiment) -> str:
     """Say the numbers of a PSF's formula."""
     psf = experiment.psf.model_dump(exclude={"kind", "roi_px", "residual_maps"}, exclude_none=True)
     numbers = ", ".join(f"{key} {value:.4g}" for key, value in psf.items() if isinstance(value, float))
-    return f"{experiment.psf.kind} PSF, {numbers}"
+    return f"{experiment.psf.kind} PSF" + (f", {numbers}" if numbers else "")
 
 
 READ_NOISE_ELECTRONS = 1.5  # of an sCMOS camera for which none was given

@@ -138,6 +138,28 @@ EXAMPLES = {
             ],
         },
     },
+    "colours": {
+        "pupil": {
+            "optics": {
+                "wavelength_nm": 600.0,
+                "numerical_aperture": 1.1,
+                "immersion_index": 1.33,
+                "model": "scalar",
+                "zernike_nm": (0.0, 0.0, 0.0, 10.0, 0.0, 60.0),
+                "mask": {"kind": "array", "values": 0.7 * np.sin(2 * ACROSS)[:, None] * np.cos(3 * ACROSS)},
+                "phase": 0.4 * np.sin(3 * ACROSS + 0.3)[:, None] * np.cos(2 * ACROSS - 0.5),
+                "amplitude": SOFT,
+            },
+            "wavelengths_nm": (580.0, 670.0),
+            "mask_path": (1.0, 0.97),
+        },
+        "measured": {
+            "channel": [
+                {"kind": "gaussian", "width_nm": 120.0, "depth_nm": 350.0},
+                {"kind": "astigmatic", "width_nm": 140.0, "focus_a_nm": 250.0, "focus_b_nm": -220.0, "depth_nm": 380.0},
+            ],
+        },
+    },
 }
 """Several settings of a kind; a kind that is not here is tested with the examples of its section's keys."""
 
@@ -158,7 +180,7 @@ def maps_for(settings: PSFSettings, planes: int, nodes_per_px: int, depths: int 
 
 
 def with_maps(settings: PSFSettings, nodes_per_px: int) -> PSF:
-    if settings.kind in ("spline", "field", "planes"):
+    if settings.kind in ("spline", "field", "planes", "colours"):
         pytest.skip(f"a PSF of kind {settings.kind} carries no residual maps")
     planes = settings.build(PIXEL_NM).planes
     return settings.model_copy(update={"residual_maps": maps_for(settings, planes, nodes_per_px)}).build(PIXEL_NM)

@@ -11,7 +11,8 @@ import pytest
 
 from denseloc.experiment import Experiment
 from denseloc.optics_document import OpticsDocument
-from denseloc.verbs.optics_checks import check_modulator
+from denseloc.verbs.optics_checks import check_modulator, check_sampling
+from denseloc.verbs.optics_design import pupils_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "LOG.md"]
@@ -62,6 +63,20 @@ def test_the_example_of_an_optics_design_is_one(tmp_path):
     document = OpticsDocument.from_file(tmp_path / "optics.toml")
     assert document.design.modulator is not None
     assert check_modulator(document) is None
+
+
+def test_the_examples_of_colours_are_documents(tmp_path):
+    whole, measured, design = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/colour.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "colours.toml").write_text(whole)
+    assert Experiment.from_file(tmp_path / "colours.toml").build_psf().channels == 2
+    (tmp_path / "design.toml").write_text(whole + design)
+    document = OpticsDocument.from_file(tmp_path / "design.toml")
+    assert (document.wavelengths_nm, document.pupil.wavelength_nm) == ((590.0, 680.0), 590.0)
+    for pupil in pupils_of(document.build_psf()):
+        assert check_sampling(document, pupil) is None
+    rest = whole[: whole.index("[psf]")] + whole[whole.index("[camera]") :]
+    (tmp_path / "measured.toml").write_text(rest + measured)
+    assert Experiment.from_file(tmp_path / "measured.toml").psf.width_in_focus_nm() == 127.5
 
 
 def test_every_key_is_explained(pages):

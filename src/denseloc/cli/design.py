@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import options
 from .screen import Rate, Screen, clock
 from .signals import ended, orderly_stop
-from .words import duration, number, say, size
+from .words import duration, in_colour, number, say, size
 
 if TYPE_CHECKING:
     from ..train import Progress
@@ -85,7 +85,11 @@ def train(
             raise ended(late, f"{out} is whole, all {steps} steps were done")
     if not quiet:
         scores = record["history"][-1] if record["history"] else {}
-        quality = f", Jaccard {scores['jaccard']:.1f} %, RMSE {scores['rmse_lateral_nm']:.1f} nm" if scores else ""
+        quality = (
+            f", Jaccard {scores['jaccard']:.1f} %, RMSE {scores['rmse_lateral_nm']:.1f} nm{in_colour(scores.get('right_channel'))}"
+            if scores
+            else ""
+        )
         say(f"model    {out}   {number(record['steps'])} steps, {duration(record['seconds'])}{quality}")
         if model.uncertainty is not None:
             _say_uncertainty(model.uncertainty)
@@ -142,5 +146,6 @@ class Lessons:
         words = f"loss {progress.loss:.3f}"
         if progress.score is not None:
             words += f"  Jaccard {progress.score.jaccard:.1f} %  RMSE {progress.score.rmse_lateral_nm:.1f} nm"
+            words += in_colour(progress.score.right_channel)
         left = (progress.steps - progress.step) * progress.seconds / max(progress.step, 1)
         self.screen.step(progress.step, progress.steps, f"{words}  {clock(left)} left")

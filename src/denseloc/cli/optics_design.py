@@ -11,7 +11,7 @@ from typer import Argument, Option
 from . import options
 from .screen import Screen, clock
 from .signals import ended, orderly_stop
-from .words import caution, duration, number, say
+from .words import caution, duration, in_colour, number, say
 
 if TYPE_CHECKING:
     from ..train import Progress
@@ -79,7 +79,11 @@ def _say(made: Designed) -> None:
     say(f"psf      {made.folder / 'psf.h5'}   experiment {made.folder / 'experiment.json'}")
     if made.model is not None:
         scores = made.model.record["history"][-1] if made.model.record["history"] else {}
-        quality = f"   Jaccard {scores['jaccard']:.1f} %, RMSE {scores['rmse_lateral_nm']:.1f} nm" if scores else ""
+        quality = (
+            f"   Jaccard {scores['jaccard']:.1f} %, RMSE {scores['rmse_lateral_nm']:.1f} nm{in_colour(scores.get('right_channel'))}"
+            if scores
+            else ""
+        )
         say(f"model    {made.folder / 'model.safetensors'}{quality}")
     for text in made.notes:
         caution(text)

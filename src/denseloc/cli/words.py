@@ -140,3 +140,8 @@ def _whole(parts: Sequence[str], count: int, option: str, text: str, expected: s
 
 def _bad(option: str, text: str, expected: str) -> Any:
     return typer.BadParameter(f"found '{text}', expected {expected}", param_hint=option)
+
+
+def in_colour(right: float | None) -> str:
+    """Say the percentage of right colours behind other marks; nothing for one colour."""
+    return "" if right is None else f", right colour {right:.0f} %"

@@ -51,7 +51,8 @@ COLUMNS: dict[str, Column] = {
         Column("first_y_nm", "float64", "nm", "y_nm before it was refined"),
         Column("first_z_nm", "float64", "nm", "z_nm before it was refined"),
         Column("first_photons", "float32", "photons", "photons before it was refined"),
-        Column("channel", "int64", "", "colour channel"),
+        Column("channel", "int64", "", "colour channel, counted from 0 as the document names them"),
+        Column("channel_probability", "float32", "", "probability of the colour channel that is stated"),
     )
 }
 

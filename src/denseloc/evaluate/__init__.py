@@ -1,6 +1,7 @@
-"""Compare localizations with the truth: pairing, the numbers of the SMLM challenge, offsets, stated errors, classes of voxels, a table for people."""
+"""Compare localizations with the truth: pairing, numbers of the SMLM challenge, offsets, stated errors, colours, classes of voxels, tables."""
 
 from .challenge import Assessment, assess, assess_all
+from .colours import ColourConfusion, colour_confusion, describe_colours
 from .coverage import Coverage, Pulls, coverage, in_words, read_pulls
 from .matching import Pairs, match
 from .offset import Offset, find_offset, read_wobble, remove_offset, shift_truth
@@ -10,6 +11,7 @@ from .voxels import VoxelConfusion, voxel_confusion
 
 __all__ = [
     "Assessment",
+    "ColourConfusion",
     "Coverage",
     "Evenness",
     "Offset",
@@ -18,8 +20,10 @@ __all__ = [
     "VoxelConfusion",
     "assess",
     "assess_all",
+    "colour_confusion",
     "coverage",
     "describe",
+    "describe_colours",
     "find_offset",
     "in_words",
     "match",

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..data import Localizations
 from ..errors import TableError
+from .colours import ColourConfusion, colour_confusion
 from .matching import AXIAL_NM, LATERAL_NM, Pairs, match
 from .offset import shift_truth
 
@@ -49,6 +50,7 @@ class Assessment:
         mean_dx_nm: mean of dx, found minus true.
         mean_dy_nm: mean of dy.
         mean_dz_nm: mean of dz.
+        colours: who is taken for whom among the true positives, where both tables tell colour channels; not of the challenge.
         efficiency_from_formula: E_lateral, and E_axial and E_3d where the pairing was in 3D; at most 100, can be negative; empty
             if undefined.
     """
@@ -73,10 +75,14 @@ class Assessment:
     mean_dy_nm: float
     mean_dz_nm: float
     efficiency_from_formula: Mapping[str, float] = field(default_factory=dict)
+    colours: ColourConfusion | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain JSON values, None where a number is undefined."""
+        """Give plain JSON values, None where a number is undefined; colours only where they are told."""
         values = asdict(self)
+        del values["colours"]
+        if self.colours is not None:
+            values["colours"] = self.colours.to_json()
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
@@ -232,6 +238,7 @@ def _count(compared: _Compared, threshold: Threshold) -> Assessment:
         jaccard_percent=jaccard,
         **errors,
         efficiency_from_formula=_efficiency(jaccard, errors, compared.dimensions) if tp else {},
+        colours=colour_confusion(table, truth, true),
     )
 
 

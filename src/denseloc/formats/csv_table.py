@@ -51,6 +51,8 @@ THUNDERSTORM = Dialect(
         "uncertainty_xy [nm]": ("sigma_x_nm", "sigma_y_nm"),
         "uncertainty_z [nm]": ("sigma_z_nm",),
         "probability": ("probability",),
+        "channel": ("channel",),
+        "channel probability": ("channel_probability",),
     },
     first_frame=1,
 )
@@ -77,6 +79,8 @@ _WRITTEN = (
     ("uncertainty_xy [nm]", "sigma_x_nm"),
     ("uncertainty_z [nm]", "sigma_z_nm"),
     ("probability", "probability"),
+    ("channel", "channel"),
+    ("channel probability", "channel_probability"),
 )
 
 
@@ -114,7 +118,7 @@ class Csv:
         """Write the parts as ThunderSTORM does; give the number of rows.
 
         ``uncertainty_xy`` is the root mean square of sigma_x_nm and sigma_y_nm. What ThunderSTORM has no column for is left out,
-        except ``probability``.
+        except probabilities and colour channels.
 
         Raises:
             TableError: parts with different columns.

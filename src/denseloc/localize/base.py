@@ -49,6 +49,7 @@ class Scales:
         photon_unit: typical photons of an emitter.
         planes: number of focal planes.
         reference: conditions of a model that serves one microscope only.
+        channels: number of colour channels to be told apart.
     """
 
     pixel_size_nm: PixelSize
@@ -56,6 +57,7 @@ class Scales:
     photon_unit: float
     planes: int
     reference: InputConditions
+    channels: int = 1
 
 
 class LocalizerSettings(Section):
@@ -66,6 +68,9 @@ class LocalizerSettings(Section):
 
     misses_pixels: ClassVar[bool] = False
     """Whether photons may be NaN where a pixel tells nothing, as full ones do."""
+
+    tells_colours: ClassVar[bool] = False
+    """Whether it tells the colour channels of a PSF that has several."""
 
     takes_psf: ClassVar[bool] = False
     """Whether it fits a PSF: its section has a key ``psf``, and where that is None it gets the document's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ class Candidates:
         value: (n, 4) x and y in px (pixel centres on the integers of row and column), z / z_unit, log(photons / photon_unit).
         sigma: (n, 4) standard deviations of the same.
         background: photons per pixel.
+        channel: (n, channels) probabilities of the colour channels, None for one colour.
     """
 
     frame: np.ndarray
@@ -34,18 +36,25 @@ class Candidates:
     value: np.ndarray
     sigma: np.ndarray
     background: np.ndarray
+    channel: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def select(self, keep: np.ndarray) -> Candidates:
         """Take the rows of a mask or of an index."""
-        return Candidates(*(getattr(self, f.name)[keep] for f in fields(self)))
+        kept: Any = (None if values is None else values[keep] for values in self._columns())
+        return Candidates(*kept)
 
     @staticmethod
     def concat(parts: Sequence[Candidates]) -> Candidates:
         """Join the candidates of several tiles or blocks."""
-        return Candidates(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Candidates)))
+        columns = zip(*(part._columns() for part in parts), strict=True)
+        joined: Any = (None if values[0] is None else np.concatenate(values) for values in columns)
+        return Candidates(*joined)
+
+    def _columns(self) -> list[Any]:
+        return [getattr(self, f.name) for f in fields(self)]
 
 
 def candidates(
@@ -68,6 +77,7 @@ def candidates(
     column_px = column.cpu().numpy() + left + origin_px[1]
     mean[:, 0] += column_px
     mean[:, 1] += row_px
+    colours = posterior.channel_probability
     return Candidates(
         frame=frame.cpu().numpy() + first_frame,
         row=row_px,
@@ -76,6 +86,7 @@ def candidates(
         value=mean,
         sigma=posterior.sigma[at].float().cpu().numpy().astype(np.float64),
         background=posterior.background[frame, row + top, column + left].float().cpu().numpy().astype(np.float64),
+        channel=None if colours is None else colours[at].float().cpu().numpy().astype(np.float64),
     )
 
 
@@ -150,6 +161,7 @@ def _weighted(pixels: Candidates, group: np.ndarray, founders: np.ndarray, thres
         value=np.stack([mean(v) for v in pixels.value.T], -1),
         sigma=np.sqrt(np.stack([mean(s**2) for s in pixels.sigma.T], -1)),
         background=mean(pixels.background),
+        channel=None if pixels.channel is None else np.stack([mean(p) for p in pixels.channel.T], -1),
     )
     return averaged.select(total > threshold)
 
@@ -173,4 +185,6 @@ def to_localizations(found: Candidates, pixel_size_nm: PixelSize, z_unit_nm: flo
     }
     if z_unit_nm:
         columns |= {"z_nm": z * z_unit_nm, "sigma_z_nm": sigma_z * z_unit_nm}
+    if found.channel is not None:
+        columns |= {"channel": found.channel.argmax(1), "channel_probability": found.channel.max(1)}
     return Localizations(columns).sort()

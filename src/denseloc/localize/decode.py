@@ -18,14 +18,16 @@ are those of Speiser et al., Nature Methods 18 (2021) 1082.
 An emitter that lasts has one position in all its frames (the specimen draws places by molecule), so that its offsets in consecutive frames are the
 same in training, as the paper has it. With ``specimen.blinking`` "none" nothing lasts, and neighbours tell nothing.
 
-Ours: the half-resolution trunk of the small presets, decoding by predicted position, log-photons, and the neighbourhood form of the loss.
+Where the PSF has several colour channels, the network gives a probability of each for every pixel besides.
+
+Ours: the half-resolution trunk of the small presets, decoding by predicted position, log-photons, the neighbourhood form of the loss, and colours.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -37,7 +39,7 @@ from ..errors import ModelError
 from ..units import PixelSize
 from .base import Batch, LocalizerSettings, Scales, TrainableLocalizer
 from .candidates import Candidates, candidates, merge_by_position, suppress_non_maxima, to_localizations
-from .decode_networks import SIZES, HalfResolutionNet, StackedUNets
+from .decode_networks import CHANNELS, SIZES, HalfResolutionNet, StackedUNets
 from .layers import bfloat16_helps, compressed, noise_of
 from .overview import Overview
 from .posterior import PixelPosterior
@@ -48,6 +50,8 @@ BATCH_PX = 1 << 15  # pixels of a frame batch at inference; small enough to stay
 
 class DecodeSettings(LocalizerSettings):
     """``[localizer] kind = "decode"``."""
+
+    tells_colours: ClassVar[bool] = True
 
     kind: Literal["decode"] = "decode"
     preset: Literal["tiny", "small", "medium", "paper"] = Field(
@@ -103,11 +107,12 @@ class Decode(TrainableLocalizer):
         self.overview: Overview | None = None
         conditions = 4 if settings.conditioned else 0
         joins = 1 + 2 * self.context + int(self.sees_all_frames)
+        colours = scales.channels if scales.channels > 1 else 0
         self.net: HalfResolutionNet | StackedUNets
         if settings.preset == "paper":
-            self.net = StackedUNets(scales.planes, 48, settings.upsampling, conditions, joins)
+            self.net = StackedUNets(scales.planes, 48, settings.upsampling, conditions, joins, colours)
         else:
-            self.net = HalfResolutionNet(scales.planes, SIZES[settings.preset], settings.upsampling, conditions, joins)
+            self.net = HalfResolutionNet(scales.planes, SIZES[settings.preset], settings.upsampling, conditions, joins, colours)
         self.halo_px, self.align_px = self.net.halo, self.net.stride
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -134,7 +139,7 @@ class Decode(TrainableLocalizer):
         return image, told
 
     def posterior(self, maps: Tensor, conditions: Tensor, field: Tensor | None = None) -> PixelPosterior:
-        """Read the network's ten maps (n, 10, h, w) as a distribution; arguments as for `prepare`."""
+        """Read the network's maps (n, 10 + colours, h, w) as a distribution; arguments as for `prepare`."""
         maps = maps.float()
         level, mean = conditions[:, 0, None, None], maps[:, 1:5]
         if field is not None:  # the network saw the emitters relative to the local noise
@@ -149,6 +154,7 @@ class Decode(TrainableLocalizer):
             pixel_size_nm=self.scales.pixel_size_nm,
             z_unit_nm=self.scales.z_unit_nm,
             photon_unit=self.scales.photon_unit,
+            channel_logit=maps[:, CHANNELS:] if self.scales.channels > 1 else None,
         )
 
     def posterior_of_windows(self, photons: Tensor, conditions: Tensor, absent: Tensor | None = None) -> PixelPosterior:

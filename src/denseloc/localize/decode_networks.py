@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from .layers import Residual, UNet, Upsample, bias_of, make_film, modulate
 
-CHANNELS = 10  # logit; x, y, z, log photons; their four standard deviations; background
+CHANNELS = (
+    10  # logit; x, y, z, log photons; their four standard deviations; background; behind these a logit for each colour, if several
+)
 DETECTION_BIAS = -6.0  # emitters are rare: start from few detections
 SIZES = {"tiny": (24, 40, 64), "small": (48, 64, 128), "medium": (64, 128, 192)}
 
@@ -24,12 +26,15 @@ class HalfResolutionNet(nn.Module):
         upsampling: how the lower level comes back.
         conditions: number of condition values, 0 for none.
         joins: number of feature maps that are joined: those of the frame, of its neighbours, and the mean of all frames.
+        colours: number of colour channels to be told apart, 0 for none.
     """
 
     stride, halo = 4, 40
     place_px = 2  # pixels of a side of a place of the features
 
-    def __init__(self, planes: int, sizes: tuple[int, int, int], upsampling: str, conditions: int, joins: int = 3) -> None:
+    def __init__(
+        self, planes: int, sizes: tuple[int, int, int], upsampling: str, conditions: int, joins: int = 3, colours: int = 0
+    ) -> None:
         super().__init__()
         frame, joined, deep = sizes
         self.enter = nn.Conv2d(4 * planes, frame, 3, padding=1)
@@ -40,7 +45,7 @@ class HalfResolutionNet(nn.Module):
         self.deep_blocks = nn.Sequential(Residual(deep), Residual(deep))
         self.up = Upsample(deep, joined, upsampling)
         self.after = Residual(joined)
-        self.leave = nn.Conv2d(joined, 4 * CHANNELS, 1)
+        self.leave = nn.Conv2d(joined, 4 * (CHANNELS + colours), 1)
         self.frame_film = make_film(conditions, frame)
         self.join_film = make_film(conditions, joined)
         begin_heads(self.leave, 4)
@@ -51,7 +56,7 @@ class HalfResolutionNet(nn.Module):
         return functional.relu(self.frame_block(x))
 
     def fuse(self, parts: Sequence[Tensor], conditions: Tensor | None) -> Tensor:
-        """Join the features of each frame with those of its context and give the maps (n, 10, h, w)."""
+        """Join the features of each frame with those of its context and give the maps (n, 10 + colours, h, w)."""
         x = self.before(modulate(self.join(torch.cat(tuple(parts), 1)), self.join_film, conditions))
         x = self.after(x + self.up(self.deep_blocks(self.down(functional.relu(x)))))
         with torch.autocast(x.device.type, enabled=False):
@@ -66,24 +71,24 @@ class StackedUNets(nn.Module):
     program counts, which keeps the floor of the standard deviations, a constant, among them. ICNR has 139 104 more.
 
     Args:
-        planes, upsampling, conditions, joins: as for `HalfResolutionNet`.
+        planes, upsampling, conditions, joins, colours: as for `HalfResolutionNet`.
         features: of one frame, and of the finest level.
     """
 
     stride, halo = 4, 80
     place_px = 1
 
-    def __init__(self, planes: int, features: int, upsampling: str, conditions: int, joins: int = 3) -> None:
+    def __init__(self, planes: int, features: int, upsampling: str, conditions: int, joins: int = 3, colours: int = 0) -> None:
         super().__init__()
         self.frame_net = UNet(planes, features, upsampling)
         self.joint_net = UNet(joins * features, features, upsampling)
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Conv2d(features, features, 3, padding=1), nn.ELU(), nn.Conv2d(features, outputs, 1))
-            for outputs in (1, 4, 4, 1)
+            for outputs in (1, 4, 4, 1, *((colours,) if colours else ()))
         )
         self.frame_film = make_film(conditions, features)
         self.join_film = make_film(conditions, features)
-        for head, start in zip(self.heads, (DETECTION_BIAS, 0.0, 0.0, 0.0), strict=True):
+        for head, start in zip(self.heads, (DETECTION_BIAS, *(0.0,) * (len(self.heads) - 1)), strict=True):
             nn.init.constant_(head.get_parameter("2.bias"), start)
 
     def frame_features(self, image: Tensor, conditions: Tensor | None) -> Tensor:
@@ -91,7 +96,7 @@ class StackedUNets(nn.Module):
         return modulate(self.frame_net(image), self.frame_film, conditions)
 
     def fuse(self, parts: Sequence[Tensor], conditions: Tensor | None) -> Tensor:
-        """Join the features of each frame with those of its context and give the maps (n, 10, h, w)."""
+        """Join the features of each frame with those of its context and give the maps (n, 10 + colours, h, w)."""
         x = modulate(self.joint_net(torch.cat(tuple(parts), 1)), self.join_film, conditions)
         return torch.cat([head(x) for head in self.heads], 1).float()
 

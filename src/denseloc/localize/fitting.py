@@ -36,6 +36,14 @@ class FittingSettings(LocalizerSettings):
 
     psf: PSFKind | None = Field(None, description="the PSF; absent: a Gaussian as wide as is measured or told of the movie")
 
+    @model_validator(mode="after")
+    def _one_colour(self) -> FittingSettings:
+        if self.psf is not None and self.psf.channels > 1:
+            raise ValueError(
+                f"a fit takes the PSF of one colour, found {self.psf.channels} channels; give the PSF of one of them, or a model of method 'decode'"
+            )
+        return self
+
 
 class WindowedSettings(FittingSettings):
     """What the sections of those share that look at windows around emitters."""

@@ -26,6 +26,7 @@ class PixelPosterior:
         pixel_size_nm: (y, x).
         z_unit_nm: unit of the z map; 0 if the model knows no depth.
         photon_unit: unit inside the logarithm.
+        channel_logit: (n, channels, h, w) logits of the colour channels, up to a constant; None for one colour.
     """
 
     logit: Tensor
@@ -35,6 +36,19 @@ class PixelPosterior:
     pixel_size_nm: PixelSize
     z_unit_nm: float
     photon_unit: float
+    channel_logit: Tensor | None = None
+
+    @property
+    def channel_probability(self) -> Tensor | None:
+        """(n, channels, h, w) probabilities of the colour channels, None for one colour."""
+        return None if self.channel_logit is None else torch.softmax(self.channel_logit, 1)
+
+    def _log_channel(self, pixel: Tensor, channel: Tensor) -> Tensor | float:
+        """Log-probability of channels at pixels given by their flat indices, of one shape; 0 for one colour."""
+        if self.channel_logit is None:
+            return 0.0
+        logit = self.channel_logit.permute(0, 2, 3, 1).flatten(0, 2)[pixel]
+        return torch.log_softmax(logit, -1).gather(-1, channel[..., None])[..., 0]
 
     @property
     def probability(self) -> Tensor:
@@ -63,7 +77,8 @@ class PixelPosterior:
 
         The number is normal with the mean and variance of independent detections; an emitter has the density
         ``sum_k p_k / sum(p) N(emitter; mean_k, sigma_k)``. Only the 7 x 7 pixels around an emitter are looked at: farther ones add nothing
-        that counts, and the cost no longer grows with frame size times emitters.
+        that counts, and the cost no longer grows with frame size times emitters. With several colours the mixture's members have the
+        probability of the emitter's channel as a further factor.
 
         Source: Speiser et al., Nature Methods 18 (2021) 1082, equations 6 to 9.
         """
@@ -88,6 +103,7 @@ class PixelPosterior:
         sigma = self.sigma.permute(0, 2, 3, 1).reshape(-1, 4)[flat].reshape(*inside.shape, 4)
         relative = torch.cat((value[:, None, None, :2] - centre, value[:, None, None, 2:].expand(*inside.shape, 2)), -1)
         density = self._log_normal(relative, mean, sigma)
+        density = density + self._log_channel(flat.reshape(inside.shape), emitters.channel[:, None, None].expand(inside.shape))
         density = (log_p + density).masked_fill(~inside, -torch.inf)
         mixture = torch.logsumexp(density.flatten(1), 1) - torch.log(total + 1e-6)[frame]
         return count.index_add(0, frame, mixture)
@@ -101,7 +117,8 @@ class PixelPosterior:
         """
         n, h, w = self.logit.shape
         order = torch.argsort(emitters.photons, stable=True)
-        frame, row, column, value = self.coordinates(emitters.select(order))
+        emitters = emitters.select(order)
+        frame, row, column, value = self.coordinates(emitters)
         flat = (frame * h + row) * w + column
         owner = torch.full((n * h * w,), -1, dtype=torch.long, device=flat.device)
         owner = owner.scatter_reduce(0, flat, torch.arange(len(flat), device=flat.device), "amax")
@@ -116,10 +133,11 @@ class PixelPosterior:
         centre = torch.stack((column[which], row[which]), -1).to(value.dtype)
         relative = torch.cat((value[which, :2] - centre, value[which, 2:]), -1)
         mean, sigma = self.mean.permute(0, 2, 3, 1).reshape(-1, 4)[at], self.sigma.permute(0, 2, 3, 1).reshape(-1, 4)[at]
-        return detection.index_add(0, frame[which], self._log_normal(relative, mean, sigma))
+        density = self._log_normal(relative, mean, sigma) + self._log_channel(at, emitters.channel[which])
+        return detection.index_add(0, frame[which], density)
 
     def sample(self, k: int, generator: torch.Generator) -> list[Emitters]:
-        """Draw k sets of emitters: independent detections, then coordinates of the detected pixels."""
+        """Draw k sets of emitters: independent detections, then coordinates and colours of the detected pixels."""
         draws = []
         p = self.probability
         y_nm, x_nm = self.pixel_size_nm
@@ -128,6 +146,11 @@ class PixelPosterior:
             frame, row, column = torch.nonzero(hit, as_tuple=True)
             mean, sigma = (m.permute(0, 2, 3, 1)[hit] for m in (self.mean, self.sigma))
             value = mean + sigma * torch.randn(mean.shape, generator=generator, device=mean.device)
+            channel = None
+            if self.channel_logit is not None:
+                chance = torch.softmax(self.channel_logit, 1).permute(0, 2, 3, 1)[hit]
+                u = torch.rand(len(chance), 1, generator=generator, device=chance.device)
+                channel = (u >= chance.cumsum(1)[:, :-1]).sum(1)
             draws.append(
                 Emitters.of(
                     frame=frame,
@@ -135,6 +158,7 @@ class PixelPosterior:
                     y_nm=(row + value[:, 1] + 0.5) * y_nm,
                     z_nm=value[:, 2] * self.z_unit_nm,
                     photons=torch.exp(value[:, 3]) * self.photon_unit,
+                    channel=channel,
                 )
             )
         return draws

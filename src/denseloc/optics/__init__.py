@@ -3,6 +3,7 @@
 from ..description import Shelf
 from .astigmatic import AstigmaticPSF, AstigmaticSettings
 from .base import PSF, PSFSettings, ResidualMaps
+from .colours import ColoursPSF, ColoursSettings
 from .double_helix import DoubleHelixPSF, DoubleHelixSettings
 from .field import FieldPSF, FieldSettings
 from .gaussian import GaussianPSF, GaussianSettings, TwoGaussianPSF, TwoGaussianSettings
@@ -22,6 +23,7 @@ PSFS: Shelf[PSFSettings] = Shelf(
     FieldSettings,
     SplineSettings,
     PlanesSettings,
+    ColoursSettings,
 )
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "PSFS",
     "AstigmaticPSF",
     "AstigmaticSettings",
+    "ColoursPSF",
+    "ColoursSettings",
     "DoubleHelixPSF",
     "DoubleHelixSettings",
     "FieldPSF",

@@ -59,6 +59,11 @@ class PSFSettings(Section):
     tells_depth: ClassVar[bool] = False
     """Whether depths can be told apart, so that a localizer is to find z."""
 
+    @property
+    def channels(self) -> int:
+        """Number of colour channels: emitters of different ones look different."""
+        return 1
+
     def width_in_focus_nm(self) -> float:
         """Give the size in focus as a Gaussian standard deviation; kinds without a key ``width_nm`` say it themselves."""
         return float(getattr(self, "width_nm"))  # noqa: B009 (a key of the kinds, not of this base)
@@ -73,6 +78,7 @@ class PSF(nn.Module, ABC):
 
     Attributes:
         planes: number of focal planes.
+        channels: number of colour channels.
         roi_px: odd width of the patch in pixels.
         pixel_size_nm: (y, x).
         z_range_nm: depths between which the PSF is known, or None for a PSF without depth.
@@ -83,6 +89,7 @@ class PSF(nn.Module, ABC):
     varies_in_field: bool = False
     field_nm: tuple[float, float] | None = None
     planes: int = 1
+    channels: int = 1
     z_range_nm: tuple[float, float] | None = None
 
     def __init__(self, settings: PSFSettings, pixel_size_nm: PixelSize) -> None:
@@ -110,6 +117,28 @@ class PSF(nn.Module, ABC):
         dx, dy = offset_px.unbind(-1)
         patches = self.shape(dx, dy, z_nm, torch.ones_like(dx) if scale is None else scale)
         return patches if self.maps is None else self._add_maps(patches, dx, dy, z_nm)
+
+    def in_channel(self, channel: int) -> PSF:
+        """Give the PSF of emitters of one colour channel.
+
+        Raises:
+            ValueError: there is no such channel.
+        """
+        if channel != 0:
+            raise ValueError(f"channel {channel} of a PSF of one colour; expected 0")
+        return self
+
+    def in_channels(
+        self,
+        channel: Tensor,
+        offset_px: Tensor,
+        z_nm: Tensor,
+        scale: Tensor | None = None,
+        place_nm: Tensor | None = None,
+    ) -> Tensor:
+        """Draw emitters each in its colour channel (n,) int64, which a PSF of one colour does not look at; the rest as for `forward`."""
+        drawn: Tensor = self(offset_px, z_nm, scale, place_nm)
+        return drawn
 
     def with_derivatives(self, offset_px: Tensor, z_nm: Tensor, place_nm: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Draw emitters together with the derivatives by position, for fits and bounds.

@@ -121,6 +121,14 @@ class PupilPSF(PSF):
     (with two refractive indices) ``depth_nm``.
 
     Source: Goodman, Introduction to Fourier Optics; Hanser et al., J. Microsc. 216 (2004) 32 (scalar); Mortensen et al. 2010 (dipoles).
+
+    Args:
+        settings: the section.
+        pixel_size_nm: (y, x).
+        at_nm: wavelength at which it is drawn; None for that of the section. All phases of the section are paths then that were told at its
+            wavelength; without it, those in rad are phases whatever becomes of the wavelength.
+        mask_path: path through the mask over that at the section's wavelength: the dispersion of its material.
+        mask_wraps: the mask's phase is wrapped into one turn at the section's wavelength, as a light modulator does.
     """
 
     settings: PupilSettings
@@ -135,10 +143,19 @@ class PupilPSF(PSF):
     path_immersion: Tensor
     radial_energy: Tensor
 
-    def __init__(self, settings: PupilSettings, pixel_size_nm: PixelSize) -> None:
+    def __init__(
+        self,
+        settings: PupilSettings,
+        pixel_size_nm: PixelSize,
+        at_nm: float | None = None,
+        mask_path: float = 1.0,
+        mask_wraps: bool = False,
+    ) -> None:
         super().__init__(settings, pixel_size_nm)
         s = settings
-        self.wavelength_nm = parameter(s.wavelength_nm)
+        self.paths_only, self.mask_path, self.mask_wraps = at_nm is not None, mask_path, mask_wraps
+        drawn_nm = s.wavelength_nm if at_nm is None else at_nm
+        self.wavelength_nm = parameter(drawn_nm)
         mismatch = s.medium_index != s.immersion_index or s.focal_plane_nm is not None
         self.depth_nm = parameter(s.depth_nm) if mismatch else None
         self.blur_nm = parameter(s.blur_nm) if s.blur_nm else None
@@ -148,8 +165,8 @@ class PupilPSF(PSF):
         radial = Radial.of(aperture.radii, s.numerical_aperture, s.immersion_index, s.medium_index)
         energy = self._keep_optics(aperture, radial)
         self.focus_ratio = focus_ratio(radial, energy)
-        self.z_range_nm = self._known_depths(radial, energy)
-        band = 2 * s.numerical_aperture / s.wavelength_nm
+        self.z_range_nm = self._known_depths(radial, energy, drawn_nm)
+        band = 2 * s.numerical_aperture / drawn_nm
         blur = math.hypot(s.blur_nm, s.bead_nm)
         self.rows, self.columns = (AxisSampling.of(pixel, self.roi_px, band, blur) for pixel in pixel_size_nm)
 
@@ -179,10 +196,10 @@ class PupilPSF(PSF):
         self.register_buffer("which", torch.from_numpy(aperture.which), persistent=False)
         return energy
 
-    def _known_depths(self, radial: Radial, energy: np.ndarray) -> tuple[float, float]:
+    def _known_depths(self, radial: Radial, energy: np.ndarray, drawn_nm: float) -> tuple[float, float]:
         s = self.settings
         width = self.roi_px * max(self.pixel_size_nm)
-        finest = s.wavelength_nm / (2 * s.numerical_aperture)  # period of the sampled pupil's image, per cell
+        finest = drawn_nm / (2 * s.numerical_aperture)  # period of the sampled pupil's image, per cell
         focus = self.focus_ratio * s.depth_nm if s.focal_plane_nm is None else s.focal_plane_nm
         low, high = known_depths(radial, energy, s.depth_nm, focus, s.pupil_px * finest / 2)
         if s.pupil_px * finest < 1.2 * width or low >= high:
@@ -192,27 +209,47 @@ class PupilPSF(PSF):
             )
         return low, high
 
+    def finer(self, pupil_px: int) -> PupilPSF:
+        """Give the same PSF, as it is now, with so many cells across the aperture."""
+        section = self.described().model_copy(update={"pupil_px": pupil_px})
+        assert isinstance(section, PupilSettings)
+        if not self.paths_only:
+            return section.build(self.pixel_size_nm)
+        section = section.model_copy(update={"wavelength_nm": self.settings.wavelength_nm, "mask": self.settings.mask})
+        free = None if self.phase is None else self.phase.detach().cpu().float().numpy()
+        section = section.model_copy(update={"phase": free})
+        return PupilPSF(section, self.pixel_size_nm, float(self.wavelength_nm.detach()), self.mask_path, self.mask_wraps)
+
     def pupil(self, more_nm: Tensor | None = None, mask_phase: Tensor | None = None) -> Tensor:
         """Give the field in the pupil for an emitter at z = 0 and in focus, zero outside of the aperture; complex.
 
         Args:
             more_nm: (n, j) amplitudes of Zernike polynomials on top of the PSF's own, for n emitters.
-            mask_phase: (P, P) phase in rad in place of that of the document's mask.
+            mask_phase: (P, P) phase in rad in place of that of the document's mask, at the section's wavelength.
 
         Returns:
             (fields, P, P), or (n, fields, P, P).
         """
-        mask, phase = self.settings.mask, self.mask_phase if mask_phase is None else mask_phase
-        if mask_phase is None and mask is not None and mask.is_path:
-            phase = phase * (self.settings.wavelength_nm / self.wavelength_nm)
+        phase = self._phases(mask_phase)
         if self.zernike_nm is not None:
             phase = phase + 2 * math.pi / self.wavelength_nm * torch.tensordot(self.zernike_nm, self.basis, 1)
-        if self.phase is not None:
-            phase = phase + _resampled(self.phase, self.settings.pupil_px)
         if more_nm is not None:
             basis = self.basis[: more_nm.shape[1]]
             phase = phase + 2 * math.pi / self.wavelength_nm * torch.tensordot(more_nm, basis, 1)[:, None]
         return torch.polar(self.coverage.expand_as(phase), phase) * torch.view_as_complex(self.amplitude)
+
+    def _phases(self, mask_phase: Tensor | None = None) -> Tensor:
+        """Give the phase (P, P) in rad of the mask (or of another one) and of the section's free phase, at the present wavelength."""
+        mask, shorter = self.settings.mask, self.settings.wavelength_nm / self.wavelength_nm
+        phase = self.mask_phase if mask_phase is None else mask_phase
+        if self.paths_only:
+            phase = (torch.remainder(phase, 2 * math.pi) if self.mask_wraps else phase) * (self.mask_path * shorter)
+        elif mask_phase is None and mask is not None and mask.is_path:
+            phase = phase * shorter
+        if self.phase is not None:
+            free = _resampled(self.phase, self.settings.pupil_px)
+            phase = phase + (free * shorter if self.paths_only else free)
+        return phase
 
     def shape(self, dx_px: Tensor, dy_px: Tensor, z_nm: Tensor, scale: Tensor) -> Tensor:
         """Evaluate the formula: (n, 1, roi, roi)."""
@@ -286,7 +323,9 @@ class PupilPSF(PSF):
         values = {name: value for name, value in super().values().items() if name in ("wavelength_nm", "depth_nm", "blur_nm")}
         if self.zernike_nm is not None:
             values["zernike_nm"] = tuple(self.zernike_nm.tolist())
-        if self.phase is not None:
+        if self.paths_only:  # a section of the wavelength at which it is drawn, with all phases in one
+            values |= {"mask": None, "phase": self._phases().detach().cpu().float().numpy()}
+        elif self.phase is not None:
             values["phase"] = self.phase.detach().cpu().float().numpy()
         return values
 

@@ -7,6 +7,7 @@ camera pixel, whatever the number of emitters; what lies between is a cubic spli
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import replace
 
 import torch
@@ -16,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import DocumentError
 from ..kernels import spline_patch
 from ..kernels.spline_patch import naive
-from .base import PSF
+from .base import PSF, PSFSettings
 from .designed_mask import DesignedMask
 from .pixel_weights import AxisSampling
 from .pupil import PupilPSF
@@ -31,7 +32,26 @@ AT_ONCE = 1 << 25
 MOST_PLANES = 1000
 
 
-class StackPSF(PSF):
+class DesignedPSF(PSF):
+    """What a design works on: a PSF that is drawn from stacks of depths, one for each colour channel, all with one mask."""
+
+    mask: DesignedMask
+
+    @property
+    @abstractmethod
+    def stacks(self) -> tuple[StackPSF, ...]:
+        """Give the stacks of the channels."""
+
+    @abstractmethod
+    def renew(self) -> Tensor:
+        """Draw the stacks for the mask as it is now."""
+
+    @abstractmethod
+    def spline(self) -> PSFSettings:
+        """Give the images as they are now as a section, which is drawn fast and forgets optics and mask."""
+
+
+class StackPSF(DesignedPSF):
     """A pupil PSF with a designed mask, known on depths of equal distance; call `renew` after each change of the mask.
 
     Args:
@@ -77,6 +97,11 @@ class StackPSF(PSF):
         self.register_buffer("coefficients", torch.zeros(0), persistent=False)
         with torch.no_grad():
             self.renew()
+
+    @property
+    def stacks(self) -> tuple[StackPSF, ...]:
+        """Give itself: one colour."""
+        return (self,)
 
     def renew(self) -> Tensor:
         """Draw the stack for the mask as it is now; gradients of later drawings reach the mask where they are asked for.

@@ -15,6 +15,7 @@ from ..description import Range
 from ..files import check_writable
 from ..suitability import Suitability
 from . import plots, views
+from .colours import colour_plates, numbers_of_channels
 from .plates import Plate
 from .rendering import rendered, write_page
 from .samples import Agreement, FrameSample, compare_all
@@ -168,6 +169,7 @@ def _facts(
     ):
         if len(values):
             facts.append((number(float(np.median(values))), unit, what))
+    facts += [(number(n), "", f"in channel {channel}") for channel, n in numbers_of_channels(table).items()]
     if agreements:
         facts.append((f"{np.median([a.chi2 for a in agreements]):.2f}", "", "chi2 per pixel (1 is ideal)"))
     return facts
@@ -208,6 +210,7 @@ def _plots(
     believed = coverage_plate(table.provenance.settings)
     if believed is not None:
         plates.append(believed)
+    plates += colour_plates(few, table.provenance.settings)
     if frames[1] > frames[0]:
         plates.append(plots.counts_over_time(counts_per_frame(table, frames), frames[0]))
     size = pixel_size(table, movie, sample)

@@ -73,6 +73,7 @@ class Specimen:
         blinking: when they are on.
         photons: how bright they are.
         background: the light of no molecule.
+        channel_shares: share of the molecules in each colour channel.
     """
 
     volume: Volume
@@ -81,6 +82,7 @@ class Specimen:
     blinking: Blinking
     photons: PhotonLaw
     background: Background
+    channel_shares: tuple[float, ...] = (1.0,)
     _partial: PartialFrames = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -96,15 +98,15 @@ class Specimen:
             n_movies: independent movies, each with its own density, structure and typical brightness.
 
         Returns:
-            Emitters ordered by frame; frame t of movie m has the number ``m * n_frames + t``. A molecule keeps its place and
-            brightness and gives photons in proportion to the part of the frame that it is on.
+            Emitters ordered by frame; frame t of movie m has the number ``m * n_frames + t``. A molecule keeps its place, its
+            brightness and its colour channel, and gives photons in proportion to the part of the frame that it is on.
         """
         density = draw_level(self.density_per_um2, n_movies, generator)
         per_frame = density * (self.volume.grid.area_um2 / self.structure.inside_fraction)
         traces = self.blinking.draw(per_frame, n_frames, generator)
         x, y, z = self.structure.places(traces.movie, n_movies, generator)
         brightness = self.photons.draw(Molecules(traces.movie, n_movies, x, y, self.volume), generator)
-        molecule = traces.molecule
+        molecule, channel = traces.molecule, self._channels(len(x), generator)
         return Emitters(
             frame=traces.movie[molecule] * n_frames + traces.frame,
             molecule=molecule,
@@ -112,8 +114,16 @@ class Specimen:
             y_nm=y[molecule],
             z_nm=z[molecule],
             photons=brightness[molecule] * traces.on,
-            channel=torch.zeros_like(molecule),
+            channel=channel[molecule],
         ).sort()
+
+    def _channels(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw the channels of n molecules; where there is one, nothing is drawn."""
+        if len(self.channel_shares) == 1:
+            return torch.zeros(n, dtype=torch.long, device=generator.device)
+        shares = torch.tensor(self.channel_shares, device=generator.device)
+        below = torch.rand(n, 1, generator=generator, device=generator.device) >= shares.cumsum(0)[:-1]
+        return below.sum(1)
 
     @torch.no_grad()
     def draw_background(self, n_frames: int, generator: torch.Generator, n_movies: int = 1) -> Tensor:
@@ -128,7 +138,8 @@ class Specimen:
         places are even over the volume with its margin (structure is left out), photons follow the law times the on-fractions of
         the blinking. Per frame with k emitters, density d and area a with the margin: ``k log d - d a + sum(log p(z) + log
         p(photons))``, which is a density per um^2 (x, y), nm (z, left out where the range is one value) and photon of unordered
-        emitters; a range of densities is averaged over 16 values. An emitter outside of the volume makes its frame impossible
+        emitters; a range of densities is averaged over 16 values. With several colour channels each emitter has the probability of its
+        own besides. An emitter outside of the volume makes its frame impossible
         (-inf).
 
         Source: Speiser, Turaga, Macke 2019, Teaching deep neural networks to localize sources in super-resolution microscopy, eq. 1
@@ -138,6 +149,8 @@ class Specimen:
         row = self._partial.log_photons(self.photons, emitters.photons)
         if high > low:
             row = row - math.log(high - low)
+        if len(self.channel_shares) > 1:
+            row = row + torch.tensor(self.channel_shares).to(row).log()[emitters.channel]
         row = torch.where(self.volume.contains(emitters.x_nm, emitters.y_nm, emitters.z_nm), row, -math.inf)
         per_row = torch.zeros(n_frames, dtype=row.dtype, device=row.device).index_add(0, emitters.frame, row)
         number = torch.bincount(emitters.frame, minlength=n_frames).to(row.dtype)

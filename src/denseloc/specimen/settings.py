@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field, field_validator
+
 from ..data.grid import Grid
 from ..description import Section
 from .backgrounds import BACKGROUNDS
@@ -24,6 +26,10 @@ else:
     PhotonsKind, BackgroundKind = PHOTONS.field(), BACKGROUNDS.field()
 
 
+SHARES_OFF = 1e-3
+"""Shares may miss 1 by this much, as rounded ones do."""
+
+
 class SpecimenSettings(Section):
     """What lies under the objective.
 
@@ -34,6 +40,7 @@ class SpecimenSettings(Section):
         blinking: when they are on.
         photons: how bright they are.
         background: the light of no molecule.
+        channel_shares: share of the molecules in each colour channel of the PSF.
     """
 
     density_per_um2: PositiveLevel
@@ -42,9 +49,20 @@ class SpecimenSettings(Section):
     background: BackgroundKind
     structure: StructureKind = UniformSettings()
     blinking: BlinkingKind = NoneSettings()
+    channel_shares: tuple[float, ...] | None = Field(
+        None,
+        description="share of the molecules in each colour channel of a PSF of kind 'colours', together 1; absent: equal shares",
+    )
 
-    def build(self, grid: Grid) -> Specimen:
-        """Make the specimen under a grid of pixels."""
+    @field_validator("channel_shares")
+    @classmethod
+    def _whole(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and (min(value, default=0.0) <= 0 or abs(sum(value) - 1) > SHARES_OFF):
+            raise ValueError(f"expected shares above 0 that add up to 1, they add up to {sum(value):g}")
+        return value
+
+    def build(self, grid: Grid, channels: int = 1) -> Specimen:
+        """Make the specimen under a grid of pixels, for a PSF of so many colour channels."""
         volume = Volume(grid, self.z_nm)
         return Specimen(
             volume=volume,
@@ -53,4 +71,5 @@ class SpecimenSettings(Section):
             blinking=self.blinking.build(),
             photons=self.photons.build(),
             background=self.background.build(),
+            channel_shares=self.channel_shares or (1.0 / channels,) * channels,
         )

@@ -81,7 +81,8 @@ def shape_changes(view: View, setup: Setup) -> ShapeChange:
     depth = table.z_nm if table.is_3d else np.zeros(len(table))
     window = table.frame // view.scene.inner.shape[1]
     place = np.stack([table.x_nm, table.y_nm], 1) + corners_nm(view.scene, setup)[window] if psf.varies_in_field else None
-    design = _design(psf, dx, dy, depth, setup, table.photons, half, place)
+    channel = torch.from_numpy(table.channel) if "channel" in table else torch.zeros(len(table), dtype=torch.long)
+    design = _design(psf, channel, (dx, dy, depth), setup, table.photons, half, place)
     steps = np.arange(-half, half + 1)
     at = (table.frame[:, None, None], slice(None), rows[:, None, None] + steps[:, None], columns[:, None, None] + steps)
     left, noise = (np.moveaxis(v[at], -1, 1) for v in (view.photons - view.expected, view.variance))
@@ -93,9 +94,8 @@ def shape_changes(view: View, setup: Setup) -> ShapeChange:
 
 def _design(
     psf: PSF,
-    dx: np.ndarray,
-    dy: np.ndarray,
-    z: np.ndarray,
+    channel: torch.Tensor,
+    at: tuple[np.ndarray, np.ndarray, np.ndarray],
     setup: Setup,
     photons: np.ndarray,
     half: int,
@@ -103,8 +103,9 @@ def _design(
 ) -> np.ndarray:
     """Give what a unit of each change does to the patches: (n, changes, planes * pixels); those that are asked for come last.
 
-    ``place``: (n, 2) nm (x, y) in the whole field, for a PSF that varies there.
+    ``at``: (n,) offsets dx and dy in pixels and depths in nm; ``place``: (n, 2) nm (x, y) in the whole field, for a PSF that varies there.
     """
+    dx, dy, z = at
     offset = torch.from_numpy(np.stack([dx, dy], 1)).float()
     z_nm, ones = torch.from_numpy(np.asarray(z)).float(), torch.ones(len(dx))
     scale = setup.scale * ones
@@ -112,7 +113,7 @@ def _design(
 
     def draw(shift_x: float = 0.0, shift_y: float = 0.0, depth: float = 0.0, wider: float = 1.0) -> np.ndarray:
         moved = offset + torch.tensor([shift_x, shift_y])
-        patches = psf(moved, z_nm + depth, scale * wider, place_nm).numpy()
+        patches = psf.in_channels(channel, moved, z_nm + depth, scale * wider, place_nm).numpy()
         cut = psf.roi_px // 2 - half
         return patches[:, :, cut : patches.shape[2] - cut, cut : patches.shape[3] - cut]
 

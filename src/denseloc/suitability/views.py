@@ -182,6 +182,7 @@ def render(table: Localizations, scene: Scene, setup: Setup) -> np.ndarray:
         y_nm=torch.from_numpy(np.nan_to_num(table.y_nm)).float(),
         photons=torch.from_numpy(np.nan_to_num(table.photons).clip(min=0)).float(),
         z_nm=torch.from_numpy(np.nan_to_num(z)).float(),
+        channel=torch.from_numpy(table.channel) if "channel" in table else None,
     )
     return form(emitters, torch.zeros(n, 1, *scene.shape_px), scene, setup).numpy()
 

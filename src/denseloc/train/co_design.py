@@ -17,7 +17,7 @@ from torch import nn
 
 from ..errors import TrainingError
 from ..localize import Batch, TrainableLocalizer
-from ..optics.stack import StackPSF
+from ..optics.stack import DesignedPSF
 from .design_settings import DesignSettings
 from .loop import Progress, Trainer, TrainingSettings
 from .simulate import Simulator
@@ -45,7 +45,7 @@ class CoDesign(Trainer):
         simulator: Simulator,
         training: TrainingSettings,
         design: DesignSettings,
-        psf: StackPSF,
+        psf: DesignedPSF,
         device: torch.device | str = "cpu",
         checkpoint: Path | None = None,
         mark: str = "",

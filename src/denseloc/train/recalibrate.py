@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..data import Frames, Localizations
+from ..evaluate.colours import ColourConfusion, colour_confusion
 from ..evaluate.coverage import SIGMAS, Coverage, coverage, pulls_of
 from ..evaluate.matching import Pairs, match
 from ..localize import Batch, InputConditions, Localizer, TrainableLocalizer
@@ -69,23 +70,26 @@ class Recalibration:
         correction: None where there were too few pairs to find one.
         before, after: coverage without and with the correction, on the frames that had no part in it.
         frames: simulated, for the fit and for the check.
+        colours: who is taken for whom in the check, None for one colour.
     """
 
     correction: Correction | None
     before: Coverage
     after: Coverage
     frames: tuple[int, int]
+    colours: ColourConfusion | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give what a training record keeps."""
         words = None if self.correction is None else self.correction.describe()
-        return {
+        values = {
             "frames_fitted": self.frames[0],
             "frames_checked": self.frames[1],
             "correction": words,
             "before": self.before.to_json(),
             "after": self.after.to_json(),
         }
+        return values if self.colours is None else {**values, "colours": self.colours.to_json()}
 
 
 def recalibrate(
@@ -130,7 +134,8 @@ def recalibrate(
     table, pairs = checked.reported()
     before = coverage(table, checked.truth, pairs)
     after = before if correction is None else coverage(correction.apply(table, size), checked.truth, pairs)
-    return Recalibration(correction, before, after, (fitted.frames, checked.frames))
+    colours = colour_confusion(table, checked.truth, pairs)
+    return Recalibration(correction, before, after, (fitted.frames, checked.frames), colours)
 
 
 @torch.no_grad()

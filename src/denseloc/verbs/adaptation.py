@@ -152,6 +152,9 @@ def _given(model: Model | Path | str) -> Model:
             f"model {given.name} is of method '{given.experiment.localizer.kind}', which gives no distribution over emitters; adapt takes models "
             "of method 'decode'"
         )
+    channels = given.localizer.scales.channels
+    if channels > 1:
+        raise ModelError(f"model {given.name} tells {channels} colours, which adapt cannot learn from a movie; localize with it as it is")
     return given
 
 

@@ -10,7 +10,7 @@ from ..machine import memory_bytes
 from ..optics import PupilPSF
 from ..optics.designed_mask import check_covers
 from ..optics.masks import ArrayMaskSettings
-from ..optics.stack import StackPSF
+from ..optics.stack import DesignedPSF
 from ..optics_document import OpticsDocument
 from ..specimen.ranges import high as highest
 
@@ -33,7 +33,7 @@ def sampling_error(optics: PupilPSF, z_nm: tuple[float, float]) -> tuple[float, 
     if finer == cells:
         return 0.0, cells
     device = optics.places.device
-    better = optics.described().model_copy(update={"pupil_px": finer}).build(optics.pixel_size_nm).to(device)
+    better = optics.finer(finer).to(device)
     z = torch.tensor(z_nm, device=device)
     place = torch.zeros(2, 2, device=device)
     image, truth = optics(place, z), better(place, z)
@@ -53,12 +53,12 @@ def check_sampling(document: OpticsDocument, optics: PupilPSF) -> None:
     error, finer = sampling_error(optics, (low, high))
     if error > WORST_ERROR:
         raise DocumentError(
-            f"psf.pupil_px {optics.settings.pupil_px} is too coarse for z from {low:g} to {high:g} nm: with {finer} the image there changes "
-            f"by {100 * error:.0f} %; raise psf.pupil_px, or narrow specimen.z_nm"
+            f"{document.pupil_key}.pupil_px {optics.settings.pupil_px} is too coarse for z from {low:g} to {high:g} nm: with {finer} the image there "
+            f"changes by {100 * error:.0f} %; raise {document.pupil_key}.pupil_px, or narrow specimen.z_nm"
         )
 
 
-def check_memory(document: OpticsDocument, psf: StackPSF, device: torch.device) -> None:
+def check_memory(document: OpticsDocument, psf: DesignedPSF, device: torch.device) -> None:
     """Check that the depths, and the emitters of a batch, fit into the memory of the device.
 
     Raises:
@@ -67,8 +67,8 @@ def check_memory(document: OpticsDocument, psf: StackPSF, device: torch.device) 
     there = memory_bytes(device)
     if there is None:
         return
-    planes, side = len(psf.depths_nm), psf.roi_px
-    stack = 4 * psf.coefficients.numel() + psf.numbers_per_depth * min(planes, 8)
+    planes, side = len(psf.stacks[0].depths_nm), psf.roi_px
+    stack = sum(4 * one.coefficients.numel() + one.numbers_per_depth * min(planes, 8) for one in psf.stacks)
     patches, what = 5 * max(16, planes) * side**2 * COPIES, f"{planes} depths of {side} x {side} px"
     if document.design.objective == "network":
         training = document.training
@@ -105,11 +105,11 @@ def aperture_radius_px(document: OpticsDocument) -> float:
     """Give the radius of the aperture on the modulator, in its pixels; on the pupil's own cells where there is none."""
     modulator = document.design.modulator
     if modulator is None:
-        return float(document.psf.pupil_px) / 2
+        return float(document.pupil.pupil_px) / 2
     relay = ArrayMaskSettings(
         values=np.zeros((4, 4)),
         pixel_um=modulator.pixel_um,
         focal_length_mm=modulator.focal_length_mm,
         magnification=modulator.magnification,
     )
-    return relay.radius_px(document.psf.numerical_aperture)
+    return relay.radius_px(document.pupil.numerical_aperture)

@@ -18,10 +18,11 @@ from ..files import check_writable, replacing
 from ..localize import TrainableLocalizer
 from ..machine import choose_device, keep_memory
 from ..model_file import Model, save_model
-from ..optics import PupilPSF
+from ..optics import PSF, ColoursPSF, PupilPSF
+from ..optics.colour_stack import ColourStackPSF
 from ..optics.designed_mask import designed_mask
 from ..optics.masks import MaskSettings
-from ..optics.stack import StackPSF
+from ..optics.stack import DesignedPSF, StackPSF
 from ..optics_document import OpticsDocument
 from ..train import Progress, complete, make_ready
 from ..train.co_design import CoDesign
@@ -71,6 +72,8 @@ def design(
 ) -> Designed:
     """Design a phase mask for a microscope and a range of depths, and write it as PSF, as document and for a light modulator.
 
+    With a PSF of several colours, mask and network learn to tell them apart besides.
+
     Args:
         document: an experiment with a section ``[design]``, or its file.
         out: folder for the results, made if it is not there.
@@ -88,10 +91,9 @@ def design(
     chosen = choose_device(device)
     check_modulator(asked)
     optics = asked.psf.build(asked.pixel_size_nm)
-    check_sampling(asked, optics)
-    settings = asked.design
-    start = designed_mask(optics, settings.mask, settings.degree, torch.Generator().manual_seed(settings.seed), settings.start_rad)
-    psf = StackPSF(optics, start, asked.specimen.z_nm, settings.z_step_nm).to(chosen)
+    for pupil in pupils_of(optics):
+        check_sampling(asked, pupil)
+    psf = _with_first_mask(asked, optics).to(chosen)
     check_memory(asked, psf, chosen)
     light = light_of(asked)
     before = bounds_of(psf, light)
@@ -137,12 +139,29 @@ def _prepared(folder: Path, resume: bool) -> tuple[Path, Path]:
     return folder, checkpoint
 
 
+def pupils_of(optics: PSF) -> list[PupilPSF]:
+    """Give the pupils of the colour channels."""
+    pupils = [optics.in_channel(number) for number in range(optics.channels)]
+    return [pupil for pupil in pupils if isinstance(pupil, PupilPSF)]
+
+
+def _with_first_mask(document: OpticsDocument, optics: PSF) -> DesignedPSF:
+    """Give what the design works on, with the mask that it begins with."""
+    settings, first = document.design, pupils_of(optics)[0]
+    generator = torch.Generator().manual_seed(settings.seed)
+    mask = designed_mask(first, settings.mask, settings.degree, generator, settings.start_rad)
+    if isinstance(optics, ColoursPSF):
+        return ColourStackPSF(optics, mask, document.specimen.z_nm, settings.z_step_nm)
+    return StackPSF(first, mask, document.specimen.z_nm, settings.z_step_nm)
+
+
 def _worker(
-    document: OpticsDocument, psf: StackPSF, light: Light, device: torch.device, checkpoint: Path
+    document: OpticsDocument, psf: DesignedPSF, light: Light, device: torch.device, checkpoint: Path
 ) -> FisherDesign | CoDesign:
     """Make what takes the steps."""
     mark = hashlib.sha256(json.dumps(document.to_json(), sort_keys=True).encode()).hexdigest()
     if document.design.objective == "fisher":
+        assert isinstance(psf, StackPSF)
         return FisherDesign(psf, document.design, light, checkpoint, mark)
     localizer = document.build_localizer()
     assert isinstance(localizer, TrainableLocalizer)
@@ -191,18 +210,18 @@ def _finish(
 
 def _notes(document: OpticsDocument, mask: MaskSettings) -> tuple[str, ...]:
     """Say what to look at in a finished design."""
-    optics: PupilPSF = document.psf.model_copy(update={"mask": mask}).build(document.pixel_size_nm)
+    optics = pupils_of(document.with_mask(mask).psf.build(document.pixel_size_nm))
     notes = []
     low, high = document.specimen.z_nm
-    error, finer = sampling_error(optics, (low, high))
+    error, finer = max(sampling_error(pupil, (low, high)) for pupil in optics)
     if error > NOTED_ERROR:
         notes.append(
-            f"with pupil_px {finer} the designed images change by {100 * error:.0f} %; design again with psf.pupil_px = {finer}"
+            f"with pupil_px {finer} the designed images change by {100 * error:.0f} %; design again with {document.pupil_key}.pupil_px = {finer}"
         )
-    inside = float(_light_inside(optics, (low, high)).min())
+    inside = min(float(_light_inside(pupil, (low, high)).min()) for pupil in optics)
     if inside < 0.5:
         notes.append(
-            f"only {100 * inside:.0f} % of the light falls on the patch of {optics.roi_px} px at the worst depth; raise psf.roi_px if the rest "
+            f"only {100 * inside:.0f} % of the light falls on the patch of {document.psf.roi_px} px at the worst depth; raise psf.roi_px if the rest "
             "matters to you"
         )
     return tuple(notes)

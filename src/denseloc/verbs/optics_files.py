@@ -16,7 +16,7 @@ from ..files import replacing
 from ..formats.phase_masks import write_grey_levels, write_mask
 from ..formats.psf_files import write_psf
 from ..optics.masks import MaskSettings
-from ..optics.stack import StackPSF
+from ..optics.stack import DesignedPSF
 from ..optics_document import OpticsDocument
 from ..report.optics_design import SHOWN, draw_design
 from ..train.fisher_design import Light, bounds_nm
@@ -57,18 +57,19 @@ class Bounds:
 
 
 @torch.no_grad()
-def bounds_of(psf: StackPSF, light: Light) -> Bounds:
-    """Give the bounds of the mask as it is now."""
+def bounds_of(psf: DesignedPSF, light: Light) -> Bounds:
+    """Give the bounds of the mask as it is now; the mean of those of the colour channels."""
     psf.renew()
     assert psf.z_range_nm is not None
-    z = torch.linspace(*psf.z_range_nm, DEPTHS, device=psf.depths_nm.device)
-    each = [bounds_nm(psf, torch.tensor(place, device=z.device).expand(DEPTHS, 2), z, light) for place in PLACES]
+    z = torch.linspace(*psf.z_range_nm, DEPTHS, device=psf.stacks[0].depths_nm.device)
+    places = [torch.tensor(place, device=z.device).expand(DEPTHS, 2) for place in PLACES]
+    each = [bounds_nm(stack, place, z, light) for stack in psf.stacks for place in places]
     return Bounds(z.cpu().numpy(), torch.stack(each).mean(0).cpu().numpy())
 
 
 @torch.no_grad()
 def draw(
-    folder: Path, document: OpticsDocument, psf: StackPSF, light: Light, bounds: Mapping[str, Bounds], step: int, steps: int
+    folder: Path, document: OpticsDocument, psf: DesignedPSF, light: Light, bounds: Mapping[str, Bounds], step: int, steps: int
 ) -> None:
     """Draw the design as it is now into ``design.png``, and into the folder of the pictures on the way.
 
@@ -81,10 +82,11 @@ def draw(
     except OSError as error:
         raise OutputError(f"the folder {on_the_way} cannot be made ({error.strerror}); choose another place") from None
     assert psf.z_range_nm is not None
-    z = torch.linspace(*psf.z_range_nm, SHOWN, device=psf.depths_nm.device)
-    images = psf(torch.zeros(SHOWN, 2, device=z.device), z)[:, 0].cpu().numpy()
+    first = psf.stacks[0]
+    z = torch.linspace(*psf.z_range_nm, SHOWN, device=first.depths_nm.device)
+    images = [stack(torch.zeros(SHOWN, 2, device=z.device), z)[:, 0].cpu().numpy() for stack in psf.stacks]
     phase = psf.mask.phase().cpu().double().numpy()
-    phase = np.where(psf.optics.coverage.cpu().numpy() > 0, phase, np.nan)
+    phase = np.where(first.optics.coverage.cpu().numpy() > 0, phase, np.nan)
     now = bounds["now"]
     title = (
         f"{document.name}, step {step} of {steps}: least σ {now.mean_nm:.1f} nm on average, {now.largest_nm:.1f} nm at the worst depth "
@@ -106,15 +108,15 @@ def write_masks(folder: Path, document: OpticsDocument, mask: MaskSettings) -> N
         OutputError: a file cannot be written.
     """
     modulator, radius = document.design.modulator, aperture_radius_px(document)
-    cells = document.psf.pupil_px
+    cells = document.pupil.pupil_px
     rows, columns = (cells, cells) if modulator is None else (modulator.rows, modulator.columns)
     y, x = torch.meshgrid(*((torch.arange(n, dtype=torch.float64) - (n - 1) / 2) / radius for n in (rows, columns)), indexing="ij")
-    phase = torch.where(x**2 + y**2 <= 1, mask.phase(x, y, document.psf), 0.0).numpy()
+    phase = torch.where(x**2 + y**2 <= 1, mask.phase(x, y, document.pupil), 0.0).numpy()
     turned = np.angle(np.exp(1j * phase))
     numbers = {
         "aperture_px": 2 * radius,
-        "wavelength_nm": float(document.psf.wavelength_nm),
-        "numerical_aperture": float(document.psf.numerical_aperture),
+        "wavelength_nm": float(document.pupil.wavelength_nm),
+        "numerical_aperture": float(document.pupil.numerical_aperture),
     }
     for suffix in (".npy", ".mat", ".tif"):
         write_mask(folder / f"mask{suffix}", turned, numbers)

@@ -88,6 +88,7 @@ def plan(
     read = [_read(Path(path), pixel_size_nm, progress) for path in given]
     names = [path.name for path in map(Path, given)]
     names = names if len(set(names)) == len(names) else [str(path) for path in given]
+    names, read = _by_colour(names, read)
     found = []
     z_range_nm = z_range_nm or _common([psf for psf in read if psf.settings.tells_depth])
     for name, psf in zip(names, read, strict=True):
@@ -131,6 +132,16 @@ def _common(psfs: Sequence[PSF]) -> tuple[float, float] | None:
             "the PSFs are known at depths that have nothing in common; plan them one by one, or give z_range_nm (--z-nm)"
         )
     return low, high
+
+
+def _by_colour(names: Sequence[str], psfs: Sequence[PSF]) -> tuple[list[str], list[PSF]]:
+    """Put the channels of PSFs of several colours beside each other, as PSFs of their own."""
+    each = [
+        (name if psf.channels == 1 else f"{name}, channel {number}", psf.in_channel(number))
+        for name, psf in zip(names, psfs, strict=True)
+        for number in range(psf.channels)
+    ]
+    return [name for name, _ in each], [psf for _, psf in each]
 
 
 def _depths(name: str, psf: PSF, asked: tuple[float, float] | None) -> tuple[float, float]:

@@ -69,7 +69,13 @@ class Work:
         self.prior, self.share = wanted.prior and "sigma_x_nm" in rows, wanted.share_positions
         self.add, self.remove = wanted.add, wanted.remove
         self.has_depth = rows.is_3d and localizer.finds_depth
-        kept = ("probability", "molecule", "channel", *(() if self.has_depth else ("z_nm", "sigma_z_nm", "crlb_z_nm")))
+        kept = (
+            "probability",
+            "molecule",
+            "channel",
+            "channel_probability",
+            *(() if self.has_depth else ("z_nm", "sigma_z_nm", "crlb_z_nm")),
+        )
         self.kept = [name for name in rows.columns if name in kept]
         width = localizer.psf_settings(ready.pixel_size_nm).width_in_focus_nm()
         self.reach = reach_for(width / math.sqrt(ready.pixel_size_nm[0] * ready.pixel_size_nm[1]))

@@ -190,6 +190,7 @@ def _expected(here: Localizations, movie: Movie, exposure: Exposure, level: np.n
         y_nm=torch.from_numpy(y - top * size[0]).float(),
         photons=torch.from_numpy(here.photons.astype(np.float32)),
         z_nm=torch.from_numpy(z).float(),
+        channel=torch.from_numpy(here.channel) if "channel" in here else None,
     )
     ratio = exposure.conditions.width_px / experiment.width_px() if serves_many(experiment) else 1.0
     scale = None if ratio == 1.0 else torch.full((len(here),), ratio)

@@ -84,7 +84,7 @@ def simulate(
     specimen = document.build_specimen(shape_px)
     emitters = specimen.draw(n_frames, generator)
     background = specimen.draw_background(1, generator)
-    rows = _truth(emitters, document.grid(shape_px).size_nm, known)
+    rows = _truth(emitters, document.grid(shape_px).size_nm, known, document.psf.channels > 1)
     with replacing(out) as temporary:
         frames = _frames(microscope, emitters, background, n_frames, generator, progress)
         info = f"simulated by denseloc; {document.name}; {CONVENTIONS['origin']}"
@@ -140,9 +140,10 @@ def _provenance(document: Experiment, out: Path, n_frames: int, shape_px: tuple[
     )
 
 
-def _truth(emitters: Emitters, size_nm: tuple[float, float], provenance: Provenance) -> Localizations:
-    """Give the emitters whose centres lie in the frame as a table."""
+def _truth(emitters: Emitters, size_nm: tuple[float, float], provenance: Provenance, colours: bool) -> Localizations:
+    """Give the emitters whose centres lie in the frame as a table, with their channels where there are several."""
     height, width = size_nm
     e = emitters.select((emitters.x_nm >= 0) & (emitters.x_nm < width) & (emitters.y_nm >= 0) & (emitters.y_nm < height))
-    columns = {name: getattr(e, name).numpy() for name in ("frame", "molecule", "x_nm", "y_nm", "z_nm", "photons")}
+    names = ("frame", "molecule", "x_nm", "y_nm", "z_nm", "photons", *(("channel",) if colours else ()))
+    columns = {name: getattr(e, name).numpy() for name in names}
     return Localizations(columns, provenance)
