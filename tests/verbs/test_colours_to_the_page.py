@@ -117,7 +117,8 @@ def test_evaluate_shows_who_is_taken_for_whom(done: Path, capsys: pytest.Capture
 
 
 def test_the_report_shows_colours(done: Path, tmp_path: Path) -> None:
-    verbs.report(done / "table.parquet", tmp_path / "page.html", movie=done / "movie.tif")
+    table = read_table(done / "table.parquet")
+    verbs.report(table.with_provenance(movie=None, experiment=None), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "in channel " in page
     assert "Histogram of the probability of the stated colour" in page
