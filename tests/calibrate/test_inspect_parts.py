@@ -10,7 +10,7 @@ from denseloc.calibrate.cameras import KNOWN_CAMERAS, find_camera, read_known_ca
 from denseloc.calibrate.conditions import estimate_conditions
 from denseloc.calibrate.depth import check_depth_psf, measure_depths
 from denseloc.calibrate.excess import noise_skewness
-from denseloc.calibrate.light import background_in_time, darkest_gamma, fit_photon_law
+from denseloc.calibrate.light import _Sums, background_in_time, darkest_gamma, fit_photon_law
 from denseloc.calibrate.series import camera_maps, measure_level
 from denseloc.data import movie_from_array
 from denseloc.errors import CalibrationError, CameraError, DocumentError
@@ -81,6 +81,18 @@ def test_photon_law_sees_below_its_cut(family):
     assert found.sd.value == pytest.approx(sd, rel=0.2)
     assert found.mean.low < found.mean.value < found.mean.high
     assert fit_photon_law(photons[:20]) is None
+
+
+@pytest.mark.parametrize(("mean", "relative_sd"), [(1000.0, 0.5), (300.0, 1.7), (5000.0, 0.02)])
+def test_sums_tell_the_likelihood_of_the_cut_laws(mean, relative_sd):
+    from scipy import stats
+
+    photons, least, shape = np.random.default_rng(2).gamma(4, 250, 200), 200.0, 1 / relative_sd**2
+    log_sd = np.sqrt(np.log1p(relative_sd**2))
+    laws = (stats.gamma(shape, scale=mean / shape), stats.lognorm(log_sd, scale=mean * np.exp(-(log_sd**2) / 2)))
+    sums = _Sums.of(photons)
+    for law, found in zip(laws, (sums.gamma, sums.log_normal), strict=True):
+        assert found(mean, relative_sd, least) == pytest.approx((law.logpdf(photons).sum(), law.logsf(least)), rel=1e-9)
 
 
 def test_background_in_time_and_in_the_darkest_places():

@@ -24,11 +24,20 @@ def model(tmp_path_factory):
     return untrained(tmp_path_factory.mktemp("image") / "storm.safetensors", localizer=storm)
 
 
-@pytest.fixture
-def whole(place, model, tmp_path):
+@pytest.fixture(scope="module")
+def whole(place, model, tmp_path_factory):
     """The image of an undisturbed run."""
-    pipeline.localize(place.movie, tmp_path / "whole.parquet", model=model, image=tmp_path / "whole.tif")
-    return tifffile.imread(tmp_path / "whole.tif")
+    folder = tmp_path_factory.mktemp("whole")
+    pipeline.localize(place.movie, folder / "whole.parquet", model=model, image=folder / "whole.tif")
+    return tifffile.imread(folder / "whole.tif")
+
+
+@pytest.fixture(scope="module")
+def in_blocks(place, model, tmp_path_factory):
+    """The image of an undisturbed run in blocks of five frames."""
+    folder = tmp_path_factory.mktemp("blocks")
+    pipeline.localize(place.movie, folder / "b.parquet", model=model, image=folder / "b.tif", block_frames=5)
+    return tifffile.imread(folder / "b.tif")
 
 
 def test_image_and_its_drawing(command, place, model, tmp_path):
@@ -84,7 +93,7 @@ def sums(folder):
     return sorted(int(path.stem.split("-")[1]) for path in folder.glob("*.parts/picture-*.npy"))
 
 
-def test_the_sum_is_written_now_and_then_and_at_an_interruption(place, model, tmp_path, monkeypatch):
+def test_the_sum_is_written_now_and_then_and_at_an_interruption(place, model, tmp_path, in_blocks):
     """Blocks are many and sums are large: a run that is let alone for less than a minute writes none."""
     more, asked, during = {"model": model, "image": tmp_path / "a.tif", "block_frames": 5}, iter((0, 0, 0, 15)), []
     with pytest.raises(Interrupted):
@@ -98,15 +107,14 @@ def test_the_sum_is_written_now_and_then_and_at_an_interruption(place, model, tm
     assert during == [[], [], [], []]
     assert sums(tmp_path) == [20]
     pipeline.localize(place.movie, tmp_path / "a.parquet", resume=True, **more)
-    pipeline.localize(place.movie, tmp_path / "b.parquet", **{**more, "image": tmp_path / "b.tif"})
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), tifffile.imread(tmp_path / "b.tif"))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), in_blocks)
 
 
 @pytest.mark.parametrize(
     ("ended", "kept", "begins_at"),
     [("before the sum", [10, 15], 15), ("before the journal", [10, 15], 10), ("at once, much later", [10], 10)],
 )
-def test_a_run_that_is_ended_within_a_block_goes_on_exactly(place, model, tmp_path, monkeypatch, ended, kept, begins_at):
+def test_a_run_that_is_ended_within_a_block_goes_on_exactly(place, model, tmp_path, monkeypatch, in_blocks, ended, kept, begins_at):
     """A block counts when sum and journal both have it; of the sums that were kept, the one that the journal reaches is taken."""
     out, image = tmp_path / "a.parquet", tmp_path / "a.tif"
     more = {"model": model, "image": image, "block_frames": 5}
@@ -137,8 +145,7 @@ def test_a_run_that_is_ended_within_a_block_goes_on_exactly(place, model, tmp_pa
     seen = []
     pipeline.localize(place.movie, out, resume=True, report=lambda progress: seen.append(progress.frames), **more)
     assert seen[0] == begins_at + 5
-    pipeline.localize(place.movie, tmp_path / "b.parquet", **{**more, "image": tmp_path / "b.tif"})
-    np.testing.assert_array_equal(tifffile.imread(image), tifffile.imread(tmp_path / "b.tif"))
+    np.testing.assert_array_equal(tifffile.imread(image), in_blocks)
 
 
 def test_an_image_that_memory_does_not_hold_is_told_before_the_work(place, model, tmp_path, monkeypatch):

@@ -102,7 +102,8 @@ def test_without_another_name_the_file_itself_is_renewed(command, trained, tmp_p
     assert [file.name for file in tmp_path.iterdir()] == ["mine.safetensors"]
 
 
-def test_a_method_without_training_is_corrected_by_its_document(command, place, tmp_path):
+def test_a_method_without_training_is_corrected_by_its_document(command, place, tmp_path, monkeypatch):
+    monkeypatch.setattr(recalibration, "put_right", partial(recalibration.put_right, batches=10))
     text = DOCUMENT.replace('kind = "decode"\npreset = "tiny"', 'kind = "single"').replace("patch_px = 16", "patch_px = 40")
     text = text.replace("density_per_um2 = 0.4", "density_per_um2 = [0.5, 1.5]")
     document, path, table = tmp_path / "single.toml", tmp_path / "single.safetensors", tmp_path / "table.parquet"

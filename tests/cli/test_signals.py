@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from safetensors.torch import load_file
 
-from denseloc import journal
+from denseloc import journal, pipeline
 from denseloc.cli.analysis import Watch
 from denseloc.cli.design import Lessons
 from denseloc.cli.signals import Abandoned, orderly_stop
@@ -20,6 +20,7 @@ from denseloc.files import replacing
 from denseloc.formats import read_table
 
 PATIENCE_S = 120
+FRAMES = 360  # of the movie whose localization is interrupted three times
 
 
 def test_first_signal_asks_and_the_second_ends():
@@ -54,7 +55,7 @@ def interrupt(arguments, journal, number):
 def test_killed_interrupted_terminated_and_resumed(command, place, tmp_path):
     pixels = tifffile.imread(place.movie)
     movie = tmp_path / "long.tif"
-    tifffile.imwrite(movie, pixels[[i % len(pixels) for i in range(600)]], photometric="minisblack")
+    tifffile.imwrite(movie, pixels[[i % len(pixels) for i in range(FRAMES)]], photometric="minisblack")
     arguments = ["localize", str(movie), "--model", str(place.model), "--block-frames", "4", "--no-picture", "--no-report"]
     whole, parted = tmp_path / "whole.parquet", tmp_path / "parted.parquet"
     journal = tmp_path / "parted.parquet.parts"
@@ -70,7 +71,7 @@ def test_killed_interrupted_terminated_and_resumed(command, place, tmp_path):
             assert len(err.splitlines()) == 1
             assert "--resume" in err
             assert "Traceback" not in err
-    assert done < 600 // 4, "the run was over before it was interrupted"
+    assert done < FRAMES // 4, "the run was over before it was interrupted"
     assert command(*arguments, "-o", parted, "--resume").code == 0
     assert not journal.exists()
     assert command(*arguments[:-4], "--block-frames", 512, *arguments[-2:], "-o", whole).code == 0
@@ -85,31 +86,37 @@ def run(command, place, tmp_path):
     return lambda *more: command("localize", place.movie, "-o", out, *blocks, *more)
 
 
-def check_resumed(run, command, place, tmp_path):
+@pytest.fixture(scope="module")
+def whole(place, tmp_path_factory):
+    """The table of a run that nobody has interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "whole.parquet"
+    pipeline.localize(place.movie, out, model=place.model)
+    return out.read_bytes()
+
+
+def check_resumed(run, whole, tmp_path):
     """Go on, and compare with a run that nobody has interrupted."""
     kept = tmp_path / "t.parquet.parts"
     assert len(list(kept.glob("[0-9]*.parquet"))) == 5
     assert not (tmp_path / "t.parquet").exists()
-    whole = tmp_path / "whole.parquet"
-    assert command("localize", place.movie, "-o", whole, "--model", place.model, "--no-picture", "--no-report").code == 0
-    assert run("--resume").code == 0
-    assert (tmp_path / "t.parquet").read_bytes() == whole.read_bytes()
+    assert run("--resume", "--no-picture", "--no-report").code == 0
+    assert (tmp_path / "t.parquet").read_bytes() == whole
     assert not kept.exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_the_last_block_is_answered(run, command, place, tmp_path, monkeypatch, number, code):
+def test_a_signal_in_the_last_block_is_answered(run, whole, tmp_path, monkeypatch, number, code):
     with monkeypatch.context() as patch:
         patch.setattr(Watch, "report", lambda self, progress: progress.frames == 40 and signal.raise_signal(number))
         answer = run()
     assert answer.code == code
     assert len(answer.err.splitlines()) == 1
     assert "--resume" in answer.err
-    check_resumed(run, command, place, tmp_path)
+    check_resumed(run, whole, tmp_path)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_the_parts_are_joined_is_answered(run, command, place, tmp_path, monkeypatch, number, code):
+def test_a_signal_while_the_parts_are_joined_is_answered(run, whole, tmp_path, monkeypatch, number, code):
     def read(path):
         if path.name.startswith("0000000032"):  # the last part
             signal.raise_signal(number)
@@ -120,7 +127,7 @@ def test_a_signal_while_the_parts_are_joined_is_answered(run, command, place, tm
         answer = run()
     assert answer.code == code
     assert "stopped before the table was written" in answer.err
-    check_resumed(run, command, place, tmp_path)
+    check_resumed(run, whole, tmp_path)
 
 
 def test_a_signal_after_the_table_leaves_it_whole_and_is_answered(run, tmp_path, monkeypatch):

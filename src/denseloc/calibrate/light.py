@@ -6,11 +6,12 @@ the darkest 10 % of the pixels).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from ..data import Movie
 from .background import background_map
@@ -20,6 +21,7 @@ LEAST_SPOTS = 30
 WINDOWS, WINDOW_FRAMES = 20, 12
 MOST_PIXELS = 4_000_000
 DARKEST = 0.1
+FARTHEST = 100.0  # logarithm of a mean or of a relative width beyond which no fit looks
 
 
 @dataclass(frozen=True)
@@ -66,27 +68,62 @@ def fit_photon_law(photons: np.ndarray, repeats: int = 60) -> PhotonFit | None:
 def _fit(photons: np.ndarray, least: float, family: str) -> tuple[float, float, float]:
     """Give mean, standard deviation and negative log-likelihood of the cut law."""
     centre, spread = float(np.log(photons.mean())), float(np.clip(photons.std() / photons.mean(), 0.05, 2))
+    sums = _Sums.of(photons)
+    law = sums.gamma if family == "gamma" else sums.log_normal
 
     def loss(p: np.ndarray) -> float:
-        law = _law(np.exp(p[0]), np.exp(p[1]), family)
-        seen = float(law.logsf(least))
-        value = -float(law.logpdf(photons).sum()) + len(photons) * seen
+        if np.abs(p).max() > FARTHEST:
+            return 1e300
+        likelihood, seen = law(math.exp(p[0]), math.exp(p[1]), least)
+        value = -likelihood + sums.n * seen
         rare = max(0.0, -seen - 3.0)  # nearly all of a law that is not seen is not a law that was seen
-        return value + 0.5 * rare**2 if np.isfinite(value) else 1e300
+        return value + 0.5 * rare**2 if math.isfinite(value) else 1e300
 
-    best = optimize.minimize(
-        loss, [centre, np.log(spread)], method="Nelder-Mead", options={"maxiter": 120, "xatol": 1e-3, "fatol": 1e-3}
-    )
+    with np.errstate(divide="ignore"):  # nothing of a law above the cut
+        best = optimize.minimize(
+            loss, [centre, np.log(spread)], method="Nelder-Mead", options={"maxiter": 120, "xatol": 1e-3, "fatol": 1e-3}
+        )
     mean, relative = np.exp(best.x)
     return float(mean), float(mean * relative), float(best.fun)
 
 
-def _law(mean: float, relative_sd: float, family: str) -> stats.rv_continuous:
-    if family == "gamma":
+@dataclass(frozen=True)
+class _Sums:
+    """All that the likelihood of either law depends on, so that a fit need not go over the photons again.
+
+    Args:
+        n: number of photon counts x.
+        total: sum of x.
+        mean_log: mean of ln x.
+        square_log: sum of the squares of ln x about their mean.
+    """
+
+    n: int
+    total: float
+    mean_log: float
+    square_log: float
+
+    @classmethod
+    def of(cls, photons: np.ndarray) -> _Sums:
+        """Add up."""
+        logs = np.log(photons)
+        return cls(len(photons), float(photons.sum()), float(logs.mean()), float(np.square(logs - logs.mean()).sum()))
+
+    def gamma(self, mean: float, relative_sd: float, least: float) -> tuple[float, float]:
+        """Give log-likelihood under a gamma law, and the logarithm of the share of it above ``least``."""
         shape = 1 / relative_sd**2
-        return stats.gamma(shape, scale=mean / shape)
-    log_sd = np.sqrt(np.log1p(relative_sd**2))
-    return stats.lognorm(log_sd, scale=mean * np.exp(-(log_sd**2) / 2))
+        scale = mean / shape
+        norm = special.gammaln(shape) + shape * math.log(scale)
+        likelihood = self.n * ((shape - 1) * self.mean_log - norm) - self.total / scale
+        return float(likelihood), float(np.log(special.gammaincc(shape, least / scale)))
+
+    def log_normal(self, mean: float, relative_sd: float, least: float) -> tuple[float, float]:
+        """Give the same under a log-normal law."""
+        log_sd = math.sqrt(math.log1p(relative_sd**2))
+        middle = math.log(mean) - log_sd**2 / 2
+        squares = self.square_log + self.n * (self.mean_log - middle) ** 2
+        norm = math.log(log_sd) + math.log(2 * math.pi) / 2 + self.mean_log
+        return -squares / (2 * log_sd**2) - self.n * norm, float(special.log_ndtr((middle - math.log(least)) / log_sd))
 
 
 @dataclass(frozen=True, eq=False)
