@@ -154,7 +154,9 @@ def _given(model: Model | Path | str) -> Model:
         )
     channels = given.localizer.scales.channels
     if channels > 1:
-        raise ModelError(f"model {given.name} tells {channels} colours, which adapt cannot learn from a movie; localize with it as it is")
+        raise ModelError(
+            f"model {given.name} tells {channels} colours, which adapt cannot learn from a movie; localize with it as it is"
+        )
     return given
 
 
