@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from typing import Any
 
 import masks
@@ -12,16 +10,12 @@ import numpy as np
 import torch
 from claims import BORDER_NM, Claim, Setting, figure_file, localized, record, simulated, trained
 
-from denseloc import design
 from denseloc.data import Localizations
 from denseloc.evaluate import colour_confusion, match
 from denseloc.experiment import Experiment
-from denseloc.formats.psf_files import read_psf
 from denseloc.optics import ColoursSettings
 from denseloc.optics.colour_stack import ColourStackPSF
 from denseloc.optics.designed_mask import FreeMask
-from denseloc.optics_document import OpticsDocument
-from denseloc.train.co_design import CoDesign
 
 MINUTES, DESIGN_MINUTES = 4.0, 12.0
 PRESET = "tiny"
@@ -107,43 +101,9 @@ def baked(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def learned(setting: Setting) -> dict[str, Any]:
-    """Learn a mask together with a network from a weak random start, unless it is done; give the section."""
-    folder = masks.folder(setting, "colour_mask")
-    kept = folder.with_suffix(".json")
-    base = document(microscope()).to_json()
-    base["design"] = {"objective": "network", "mask": "zernike", "degree": 8, "learning_rate": 0.03, "z_step_nm": 50.0}
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        seconds = seconds_per_design_step(OpticsDocument.from_json(base))
-        kept.write_text(json.dumps({"steps": max(20, round(60 * DESIGN_MINUTES * setting.scale / seconds))}))
-    base["training"]["steps"] = json.loads(kept.read_text())["steps"]
-    if not (folder / "psf.h5").exists():
-        made = design(
-            OpticsDocument.from_json(base),
-            folder,
-            resume=True,
-            report=lambda p: print(f"  colour_mask {p.step}/{p.steps} {p.seconds:.0f} s, loss {p.loss:.4g}", flush=True),
-        )
-        print(f"  colour_mask {made.record['seconds']:.0f} s", *made.notes, flush=True)
-    return dict(read_psf(folder / "psf.h5").section.model_dump())
-
-
-def seconds_per_design_step(wanted: OpticsDocument) -> float:
-    """Time a step of the co-design, on the process's own clock."""
-    colours = wanted.psf.build(wanted.pixel_size_nm)
-    mask = FreeMask(torch.zeros_like(colours.in_channel(0).mask_phase))
-    psf = ColourStackPSF(colours, mask, wanted.specimen.z_nm, wanted.design.z_step_nm)
-    localizer = wanted.build_localizer()
-    simulator = wanted.build_simulator(localizer)
-    simulator.microscope.psf = psf
-    settings = wanted.training.model_copy(update={"steps": 12})
-    trainer = CoDesign(localizer, simulator, settings, wanted.design, psf)  # type: ignore[arg-type]
-    trainer.step = 3  # where the mask moves
-    trainer._train_step()
-    began = time.process_time()
-    for _ in range(3):
-        trainer._train_step()
-    return (time.process_time() - began) / 3
+    """Learn a mask together with a network from a weak random start; give the section."""
+    how = {"mask": "zernike", "degree": 8, "learning_rate": 0.03, "z_step_nm": 50.0}
+    return masks.learned("colour_mask", document(microscope()), how, DESIGN_MINUTES, setting)
 
 
 def tested(localizer: Any, experiment: Experiment, photons: float) -> dict[str, float]:

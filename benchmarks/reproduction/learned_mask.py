@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import time
 from typing import Any
 
 import masks
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from claims import Claim, Drawn, Setting, figure_file, localized, marks, record, simulated, trained
 
-from denseloc import design
 from denseloc.data import Localizations
 from denseloc.experiment import Experiment
-from denseloc.formats.psf_files import read_psf
 from denseloc.optics import PupilSettings
 from denseloc.optics.designed_mask import FreeMask
 from denseloc.optics.stack import StackPSF
-from denseloc.optics_document import OpticsDocument
-from denseloc.train import Simulator
-from denseloc.train.co_design import CoDesign
 
 MINUTES, DESIGN_MINUTES = 4.0, 10.0
 PRESET = "tiny"
@@ -87,42 +79,9 @@ def baked(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def learned(setting: Setting) -> dict[str, Any]:
-    """Learn a mask together with a network from a weak random start, unless it is done; give the section."""
-    folder = masks.folder(setting, "learned_mask")
-    kept = folder.with_suffix(".json")
-    base = document(masks.microscope(CENTRE_NM, ROI_PX, PUPIL_PX)).to_json()
-    base["design"] = {"objective": "network", "mask": "zernike", "degree": 8, "learning_rate": 0.05}
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        seconds = seconds_per_design_step(OpticsDocument.from_json(base))
-        kept.write_text(json.dumps({"steps": max(20, round(60 * DESIGN_MINUTES * setting.scale / seconds))}))
-    base["training"]["steps"] = json.loads(kept.read_text())["steps"]
-    if not (folder / "psf.h5").exists():
-        made = design(
-            OpticsDocument.from_json(base),
-            folder,
-            resume=True,
-            report=lambda p: print(f"  learned_mask {p.step}/{p.steps} {p.seconds:.0f} s, loss {p.loss:.4g}", flush=True),
-        )
-        print(f"  learned_mask {made.record['seconds']:.0f} s", *made.notes, flush=True)
-    return dict(read_psf(folder / "psf.h5").section.model_dump())
-
-
-def seconds_per_design_step(wanted: OpticsDocument) -> float:
-    """Time a step of the co-design, on the process's own clock."""
-    optics = wanted.psf.build(wanted.pixel_size_nm)
-    psf = StackPSF(optics, FreeMask(torch.zeros_like(optics.mask_phase)), wanted.specimen.z_nm, wanted.design.z_step_nm)
-    localizer = wanted.build_localizer()
-    simulator: Simulator = wanted.build_simulator(localizer)
-    simulator.microscope.psf = psf
-    settings = wanted.training.model_copy(update={"steps": 12})
-    trainer = CoDesign(localizer, simulator, settings, wanted.design, psf)  # type: ignore[arg-type]
-    trainer.step = 3  # where the mask moves
-    trainer._train_step()
-    began = time.process_time()
-    for _ in range(3):
-        trainer._train_step()
-    return (time.process_time() - began) / 3
+    """Learn a mask together with a network from a weak random start; give the section."""
+    how = {"mask": "zernike", "degree": 8, "learning_rate": 0.05}
+    return masks.learned("learned_mask", document(masks.microscope(CENTRE_NM, ROI_PX, PUPIL_PX)), how, DESIGN_MINUTES, setting)
 
 
 def tested(localizer: Any, experiment: Experiment, density: float) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,15 @@ import numpy as np
 import torch
 from claims import Setting
 
+from denseloc import design
+from denseloc.experiment import Experiment
 from denseloc.fit import crlb
+from denseloc.formats.psf_files import read_psf
+from denseloc.localize import TrainableLocalizer
 from denseloc.optics import PupilSettings
+from denseloc.optics_document import OpticsDocument
+from denseloc.train.co_design import CoDesign
+from denseloc.verbs.optics_design import with_first_mask
 
 PIXEL_NM = 110.0
 RELAY = {"pixel_um": 24.0, "focal_length_mm": 150.0, "magnification": 100.0}
@@ -86,3 +95,41 @@ def show(axes: Any, psf: dict[str, Any], z_nm: np.ndarray, name: str) -> None:
 def folder(setting: Setting, name: str) -> Path:
     """Give the folder that keeps a design."""
     return setting.models / name
+
+
+def learned(name: str, experiment: Experiment, how: dict[str, Any], minutes: float, setting: Setting) -> dict[str, Any]:
+    """Learn a mask together with a network for so many minutes of one core, unless it is done; give the section of the PSF."""
+    out = folder(setting, name)
+    kept = out.with_suffix(".json")
+    base = {**experiment.to_json(), "design": {"objective": "network", **how}}
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        seconds = seconds_per_step(OpticsDocument.from_json(base))
+        kept.write_text(json.dumps({"steps": max(20, round(60 * minutes * setting.scale / seconds))}))
+    base["training"]["steps"] = json.loads(kept.read_text())["steps"]
+    if not (out / "psf.h5").exists():
+        made = design(
+            OpticsDocument.from_json(base),
+            out,
+            resume=True,
+            report=lambda p: print(f"  {name} {p.step}/{p.steps} {p.seconds:.0f} s, loss {p.loss:.4g}", flush=True),
+        )
+        print(f"  {name} {made.record['seconds']:.0f} s", *made.notes, flush=True)
+    return dict(read_psf(out / "psf.h5").section.model_dump())
+
+
+def seconds_per_step(wanted: OpticsDocument) -> float:
+    """Time a step of the co-design, on the process's own clock."""
+    psf = with_first_mask(wanted, wanted.psf.build(wanted.pixel_size_nm))
+    localizer = wanted.build_localizer()
+    assert isinstance(localizer, TrainableLocalizer)
+    simulator = wanted.build_simulator(localizer)
+    simulator.microscope.psf = psf
+    settings = wanted.training.model_copy(update={"steps": 12})
+    trainer = CoDesign(localizer, simulator, settings, wanted.design, psf)
+    trainer.step = 3  # where the mask moves
+    trainer._train_step()
+    began = time.process_time()
+    for _ in range(3):
+        trainer._train_step()
+    return (time.process_time() - began) / 3

@@ -93,7 +93,7 @@ def design(
     optics = asked.psf.build(asked.pixel_size_nm)
     for pupil in pupils_of(optics):
         check_sampling(asked, pupil)
-    psf = _with_first_mask(asked, optics).to(chosen)
+    psf = with_first_mask(asked, optics).to(chosen)
     check_memory(asked, psf, chosen)
     light = light_of(asked)
     before = bounds_of(psf, light)
@@ -145,7 +145,7 @@ def pupils_of(optics: PSF) -> list[PupilPSF]:
     return [pupil for pupil in pupils if isinstance(pupil, PupilPSF)]
 
 
-def _with_first_mask(document: OpticsDocument, optics: PSF) -> DesignedPSF:
+def with_first_mask(document: OpticsDocument, optics: PSF) -> DesignedPSF:
     """Give what the design works on, with the mask that it begins with."""
     settings, first = document.design, pupils_of(optics)[0]
     generator = torch.Generator().manual_seed(settings.seed)
