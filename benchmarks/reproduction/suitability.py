@@ -270,6 +270,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
         left += count
     axis.invert_yaxis()
     axis.set(xlabel="pairs")
+    axis.set_xticks(range(0, 21, 5))
     axis.legend(frameon=False, fontsize=8)
     figure.savefig(figure_file("suitability"))
     plt.close(figure)
