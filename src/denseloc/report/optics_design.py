@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .plates import BLUE, DPI, FAINT, INK, ORANGE, calm
+from .plates import BLUE, DPI, FAINT, INK, ORANGE, calm, plain
 
 AXES = ("x", "y", "z")
 COLOURS = (BLUE, "#3f8f5b", ORANGE)
@@ -36,7 +36,7 @@ def draw_design(
         title: heading.
     """
     figure = Figure(figsize=(10.5, 4.9), dpi=DPI, facecolor="white")
-    figure.suptitle(title, fontsize=10, color=INK, x=0.01, ha="left")
+    figure.suptitle(plain(title), fontsize=10, color=INK, x=0.01, ha="left")
     axes = figure.add_axes((0.02, 0.36, 0.24, 0.54))
     shown = axes.imshow(np.angle(np.exp(1j * phase)), cmap="twilight", vmin=-np.pi, vmax=np.pi, interpolation="nearest")
     axes.axis("off")
