@@ -132,7 +132,7 @@ def test_damaged_arrays_are_one_line(tmp_path: Path) -> None:
     for value, words in (
         (str(tmp_path / "none.npy"), "cannot read the array file"),
         (write(tmp_path / "empty.npy", b""), "cannot read the array file"),
-        (write(tmp_path / "text.npy", b"hello world, no array"), "cannot read the array file"),
+        (write(tmp_path / "text.npy", b"hello world, no array"), r"cannot read the array file .*holds no array of numbers\); save"),
         (str(tmp_path / "objects.npy"), "cannot read the array file"),
         ("f32:2x3:AAAA", "packed array is damaged"),
         ("f32:nonsense", "packed array is damaged"),

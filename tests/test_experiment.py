@@ -206,3 +206,11 @@ def test_the_seed_decides_the_first_weights_and_nothing_else_does(tiny_document:
     second, third = experiment.build_localizer().state_dict(), other.build_localizer().state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], third[name]) for name in first)
+
+
+def test_seeds_are_those_that_generators_take(tiny_document: dict[str, Any]) -> None:
+    for seed in (-(1 << 62), 1 << 62):
+        Experiment.from_json(changed(tiny_document, "training.seed", seed))
+    for seed in (1 << 63, -(10**30)):
+        with pytest.raises(DocumentError, match=r"training.seed.*a seed lies within -2\^62 .. 2\^62"):
+            Experiment.from_json(changed(tiny_document, "training.seed", seed))

@@ -252,3 +252,13 @@ def test_a_damaged_correction(path: Path, tmp_path: Path, junk: Any) -> None:
     tensors, notes = contents(path)
     save_file(tensors, tmp_path / "junk.safetensors", {"denseloc": json.dumps({**notes, "correction": junk})})
     refused(tmp_path / "junk.safetensors", "the document inside is damaged")
+
+
+@pytest.mark.parametrize("astray", [1e9, float("nan")])
+def test_weights_that_went_astray_are_not_written(model: Model, tmp_path: Path, astray: float) -> None:
+    """Found at loading, they would have cost the checkpoint and the model that stood there before."""
+    with torch.no_grad():
+        next(model.localizer.parameters()).fill_(astray)
+    with pytest.raises(ModelError, match=r"was not written: weights such as .* lower training\.learning_rate"):
+        save_model(tmp_path / "tiny.safetensors", model)
+    assert list(tmp_path.iterdir()) == []

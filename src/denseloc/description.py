@@ -186,6 +186,7 @@ def _read_array(value: Any) -> np.ndarray:
             return _load_array(value)
         except _NO_ARRAY as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            reason = "it holds no array of numbers" if "pickle" in reason else reason  # numpy would have it run its code
             raise ValueError(f"cannot read the array file {value} ({reason}); save it again with numpy.save") from None
     raise ValueError("expected numbers, nested lists or the path of a .npy file")
 

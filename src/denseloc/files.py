@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from safetensors import SafetensorError
+
 from .errors import OutputError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -62,6 +64,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
             if isinstance(error.filename, str) and Path(os.path.realpath(error.filename)) not in (part, target):
                 raise  # about another file, such as one that is being read
             raise OutputError(f"{path}: {_reason(error)}") from error
+        except SafetensorError as error:  # what its writer makes of an OSError
+            raise OutputError(f"{path}: {_reason(OSError(str(error)))}") from error
         finally:
             part.unlink(missing_ok=True)
 

@@ -23,23 +23,37 @@ from .formats import iter_table, read_table, write_table
 
 BLOCK_NAME = re.compile(r"\d{10}-\d{10}-\d+")  # start, stop, rows
 
+RESCALED = "offset_rescaling"
+"""Setting of a table whose sub-pixel positions were to be spread: known when all blocks are there."""
+
 
 def _mark(provenance: Provenance) -> str:
     """Tell runs apart by what they do to which movie."""
-    told = ("assumed", "warnings", "suitability")  # words about numbers that stand in the other settings
+    told = (
+        "assumed",
+        "warnings",
+        "suitability",
+        RESCALED,
+    )  # words about numbers in the other settings, and what is done to joined blocks
     settings = {key: value for key, value in provenance.settings.items() if key not in told}
     run = asdict(replace(provenance, settings=settings))
     return hashlib.sha256(json.dumps(run, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def finished(out: Path, provenance: Provenance) -> int | None:
-    """Count the rows of a table that a run of the same provenance has finished; None if there is no such table, or it does not say so."""
+def finished(out: Path, provenance: Provenance, rescaled: bool = False) -> int | None:
+    """Count the rows of a table that a run of the same provenance has finished; None if there is no such table, or it does not say so.
+
+    Args:
+        out: the table.
+        provenance: of the run, before anything was rescaled.
+        rescaled: whether the run spreads sub-pixel positions.
+    """
     if not out.exists():
         return None
     try:
         parts = iter_table(out)
         first = next(parts, None)
-        if first is None or _mark(first.provenance) != _mark(provenance):
+        if first is None or _mark(first.provenance) != _mark(provenance) or (RESCALED in first.provenance.settings) != rescaled:
             return None
         return len(first) + sum(len(part) for part in parts)
     except DenselocError:

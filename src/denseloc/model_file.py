@@ -71,7 +71,12 @@ class Model:
 
 
 def save_model(path: Path | str, model: Model) -> None:
-    """Write a model file; weights are kept in 16 bit, whose rounding lies below that of the arithmetic."""
+    """Write a model file; weights are kept in 16 bit, whose rounding lies below that of the arithmetic.
+
+    Raises:
+        ModelError: weights are not finite in 16 bit; nothing is written.
+        OutputError: the file cannot be written.
+    """
     notes: dict[str, Any] = {
         "format": FORMAT,
         "experiment": model.experiment.to_json(),
@@ -83,6 +88,12 @@ def save_model(path: Path | str, model: Model) -> None:
     if model.localizer.correction is not None:
         notes["correction"] = model.localizer.correction.to_json()
     tensors = {name: _halved(value.detach().cpu()).contiguous() for name, value in model.localizer.state_dict().items()}
+    astray = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if astray:
+        raise ModelError(
+            f"{path} was not written: weights such as '{astray[0]}' are not finite or above 65504, the training went astray; lower "
+            "training.learning_rate and training.muon_rate, and train anew"
+        )
     with replacing(path) as temporary:
         save_file(tensors, temporary, {"denseloc": json.dumps(notes)})
 
@@ -174,6 +185,8 @@ def find_model(name: str | Path) -> Model:
     known = shipped_models()
     if str(name) in known:
         return load_model(known[str(name)])
+    if Path(name).suffix.lower() in (".toml", ".json"):
+        raise ModelError(f"{name} is a document, expected a model file; train it first: denseloc train {name} -o MODEL{SUFFIX}")
     if Path(name).suffix == SUFFIX or Path(name).exists():
         return load_model(name)
     raise ModelError(

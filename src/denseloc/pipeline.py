@@ -144,13 +144,13 @@ def localize(
     check_table(out, provenance)
     task = _Task(whole, part, ready, chosen, localizer, selection, tile_px, block_frames, report, stop)
     with Journal.of(out, provenance, part, resume) as journal, forgetting(localizer):
-        rows = finished(out, provenance) if resume and (image is None or image.exists()) else None
+        rows = finished(out, provenance, rescale_offsets) if resume and (image is None or image.exists()) else None
         if rows is None:
             with _sum_for(image, journal, part, localizer) as pictures:
                 task.work(journal, pictures)
-                rows, provenance = _write(out, lambda: selection.whole(lambda: journal.parts(stop)), provenance, rescale_offsets)
                 if pictures is not None and image is not None:
-                    pictures.write(image, part, ready.pixel_size_nm)
+                    pictures.write(image, part, ready.pixel_size_nm)  # first: a finished table says that all is finished
+                rows, provenance = _write(out, lambda: selection.whole(lambda: journal.parts(stop)), provenance, rescale_offsets)
     return Run(out, rows, part.n_frames, time.monotonic() - started, ready.lines, ready.warnings, provenance, image)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -111,7 +113,7 @@ class Selection:
         """Write the conditions into a provenance, beside what it says already; the sharper of two like ones holds."""
         if not self:
             return provenance
-        both = self._with(provenance.settings.get("selection") or {})
+        both = self._with(_earlier(provenance.settings.get("selection")))
         assumed = [line for line in provenance.settings.get("assumed", ()) if not str(line).startswith("kept: ")]
         settings = {**provenance.settings, "selection": both.to_json(), "assumed": [*assumed, f"kept: {both}"]}
         return replace(provenance, settings=settings)
@@ -119,7 +121,14 @@ class Selection:
     def _with(self, earlier: dict[str, float]) -> Selection:
         joined = dict(earlier)
         if self.filter_rate is not None:  # of what an earlier one has left
-            joined["filter_rate"] = 1 - (1 - self.filter_rate) * (1 - earlier.get("filter_rate", 0.0))
+            before = earlier.get("filter_rate", 0.0)
+            joined["filter_rate"] = 1 - (1 - self.filter_rate) * (1 - before)
+            if joined["filter_rate"] > LARGEST_RATE:
+                most = math.floor(1000 * (1 - (1 - LARGEST_RATE) / (1 - before))) / 1000
+                raise TableError(
+                    f"--filter-rate {self.filter_rate:g} of a table that was filtered by {before:g} before leaves out "
+                    f"{100 * joined['filter_rate']:.3g} %, expected {100 * LARGEST_RATE:g} % at most; give {most:g} or less, or the unfiltered table"
+                )
         for name, value in self.to_json().items():
             if name != "filter_rate":
                 sharper = min if name.startswith("max") else max
@@ -130,6 +139,16 @@ class Selection:
         """Take the rows that fulfil the conditions, and say so in the table's provenance."""
         kept = self.keep(table)
         return self.within(kept, self.limit(lambda: (kept,))).with_provenance(**vars(self.noted(table.provenance)))
+
+
+def _earlier(noted: Any) -> dict[str, float]:
+    """Take what an earlier selection says of itself; tables come from elsewhere too, and what is impossible is left out."""
+    found: dict[str, float] = {}
+    for name, value in noted.items() if isinstance(noted, dict) else ():
+        if name in Selection.__dataclass_fields__ and isinstance(value, (int, float)) and not isinstance(value, bool):
+            with suppress(TableError):
+                found |= Selection(**{name: value}).to_json()
+    return found
 
 
 def expected_error_nm(table: Localizations) -> np.ndarray:

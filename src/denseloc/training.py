@@ -13,7 +13,7 @@ import torch
 
 from .errors import ModelError, OutputError, TrainingError
 from .experiment import Experiment
-from .files import check_writable
+from .files import alone, check_writable
 from .localize import TrainableLocalizer
 from .machine import choose_device, keep_memory
 from .model_file import SUFFIX, Model, find_model, initialise_from, load_model, save_model
@@ -39,7 +39,8 @@ def train(
         out: the model file to write, ending in .safetensors. A checkpoint beside it (``.checkpoint``) is kept up during training.
         start_from: model whose weights to begin with; a model for a similar microscope saves most of the time.
         device: "cpu", "cuda", ...; the best one there is if None.
-        resume: go on from the checkpoint; the result equals that of an uninterrupted training.
+        resume: go on from the checkpoint; the result equals that of an uninterrupted training. A model that a training of the same document has
+            finished is left as it is.
         report: told how it goes.
         stop: asked before each step; True ends the training with the weights so far in the checkpoint and no model file.
 
@@ -51,6 +52,34 @@ def train(
     if out.suffix != SUFFIX:
         raise OutputError(f"model file {out.name}: expected a name that ends in {SUFFIX}")
     check_writable(out)
+    with alone(out):
+        finished = _finished(out, document, start_from) if resume else None
+        return finished or _taught(document, out, start_from, device, resume, report, stop)
+
+
+def _finished(out: Path, document: Experiment, start_from: Path | str | None) -> Model | None:
+    """Load the model that an earlier training of the same document has finished; None where there is none, or work to go on with."""
+    if out.with_suffix(".checkpoint").exists() or not out.exists():
+        return None
+    try:
+        there = load_model(out)
+    except ModelError:
+        return None
+    begun, known = None if start_from is None else Path(start_from).stem, there.record
+    same = _mark(there.experiment, None) == _mark(document, None) and known.get("started_from") == begun
+    return there if same and known.get("steps") == document.training.steps and "uncertainty" in known else None
+
+
+def _taught(
+    document: Experiment,
+    out: Path,
+    start_from: Path | str | None,
+    device: str | None,
+    resume: bool,
+    report: Callable[[Progress], None],
+    stop: Callable[[], bool],
+) -> Model:
+    """Train; arguments as in `train`."""
     checkpoint = out.with_suffix(".checkpoint")
     if checkpoint.exists() and not resume:
         raise TrainingError(

@@ -14,6 +14,7 @@ from denseloc.calibrate.sampling import take_sample
 from denseloc.calibrate.spectrum import autocovariance, expected_power, fit_spectrum, mean_power
 from denseloc.calibrate.spots import fit_spots
 from denseloc.data import Movie, movie_from_array
+from denseloc.errors import CalibrationError
 
 
 def spot(side, y, x, width):
@@ -159,3 +160,13 @@ def test_large_and_long_movies_are_sampled_where_the_molecules_are(simulate):
     assert sample.counts.mean() - 10 > 0.7 * corner.mean() / 4
     short = take_sample(movie_from_array(corner[:, :30, :40]))
     assert short.counts.shape == (4, 30, 40)
+
+
+def test_a_movie_that_is_full_says_nothing() -> None:
+    counts = np.random.default_rng(0).poisson(100, (20, 16, 16)).astype(np.uint16)
+    counts[:, :9] = 65535
+    with pytest.raises(CalibrationError, match=r"56% of the pixels are full \(65535 counts\)"):
+        take_sample(movie_from_array(counts, "m.tif"))
+    counts[:, :9] = 100
+    counts[:, :7] = 65535
+    assert take_sample(movie_from_array(counts, "m.tif")).saturation == 65535

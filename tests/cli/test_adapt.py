@@ -15,6 +15,7 @@ import torch
 from denseloc.data import movie_from_array
 from denseloc.errors import Interrupted, ModelError, MovieError, OutputError, TrainingError
 from denseloc.experiment import Experiment
+from denseloc.files import alone
 from denseloc.localize import SingleSettings
 from denseloc.model_file import Model, load_model
 from denseloc.train.wake_sleep import WakeSleepSettings
@@ -143,6 +144,7 @@ def counts(place: Place, change: Any) -> Any:
         (lambda m: m[:239], "leave 7 separate windows"),
         (lambda m: np.where(m > 160, np.uint16(65535), m), "are full"),
         (lambda m: np.random.default_rng(0).poisson(20, m.shape).astype(np.uint16) + np.uint16(100), "emitters are seen"),
+        (lambda m: np.full_like(m, 137), "all pixels hold 137 counts"),
         (lambda m: m[:, :12], "12 x 20 px; expected at least 16 x 16"),
     ],
 )
@@ -256,3 +258,23 @@ def test_the_general_model_becomes_one_for_this_microscope(place: Place, wide: P
     assert made.psf.width_in_focus_nm() == pytest.approx(ready.measured.width_nm.value, rel=1e-4)
     low, high = made.specimen.density_per_um2
     assert low <= ready.measured.density_per_um2.value <= high
+
+
+def test_a_document_is_no_model(command: Any, place: Place, tmp_path: Path) -> None:
+    answer = command("adapt", place.document, place.movie, "-o", tmp_path / "a.safetensors")
+    assert answer.code == 2
+    assert f"{place.document} is a document, expected a model file; train it first" in answer.err
+
+
+def test_the_page_is_looked_at_before_the_work(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "a.html").mkdir()
+    with pytest.raises(OutputError, match=r"a\.html: this is a folder"):
+        adapt(place.model, tmp_path / "none.tif", tmp_path / "a.safetensors")
+    with pytest.raises(MovieError):
+        adapt(place.model, tmp_path / "none.tif", tmp_path / "a.safetensors", page=False)
+
+
+def test_the_checkpoint_of_a_run_that_goes_on_is_not_to_be_removed(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "a.checkpoint").write_text("of the other run")
+    with alone(tmp_path / "a.safetensors"), pytest.raises(OutputError, match="is being written by another run"):
+        adapt(place.model, place.movie, tmp_path / "a.safetensors")

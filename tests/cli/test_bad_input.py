@@ -66,7 +66,7 @@ def test_truncated_tiff(localize, place, command, tmp_path):
     whole = place.movie.read_bytes()
     movie = tmp_path / "cut.tif"
     movie.write_bytes(whole[: len(whole) * 2 // 3])
-    localize(movie, words=("truncated", "frames are whole"))
+    localize(movie, words=("truncated", "frames are whole", "--allow-truncated"))
     answer = command("localize", movie, "-o", tmp_path / "out.parquet", "--model", place.model, "--allow-truncated", *BARE)
     assert answer.code == 0
 

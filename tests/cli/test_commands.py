@@ -333,3 +333,9 @@ def test_demo(command, place, tmp_path, monkeypatch):
     assert answer.code == 0, answer
     assert {path.name for path in (tmp_path / "made" / "here").iterdir()} == {"table.parquet", "picture.png", "report.html"}
     assert re.search(r"against the truth: Jaccard [\d.]+ %, RMSE [\d.]+ nm", answer.out)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_loses_no_name_in_brackets(command, name):
+    """Brackets are markup where they are not escaped: a section that is named in the help would vanish."""
+    assert not re.search(r"(with|under|of) (a )?(section )?[,.]", " ".join(command(name, "--help").out.split()))

@@ -196,3 +196,25 @@ def test_images_that_cannot_be_drawn(tmp_path):
     image.write_text("no image")
     with pytest.raises(OutputError, match="not a readable TIFF"):
         verbs.render(image)
+
+
+def test_a_finished_table_says_that_its_image_is_there_too(place, model, tmp_path, monkeypatch):
+    """A run that dies between both files must not leave the image of an earlier run beside a table that is called finished."""
+    out, image = tmp_path / "a.parquet", tmp_path / "a.tif"
+    pipeline.localize(place.movie, out, model=model, image=image, frames=(0, 20))
+    earlier = tifffile.imread(image)
+    write = PictureSum.write
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    for place_of_death in ("write_table", "PictureSum.write"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"denseloc.pipeline.{place_of_death}", dies)
+            with pytest.raises(KeyboardInterrupt):
+                pipeline.localize(place.movie, out, model=model, image=image, frames=(0, 40), resume=True)
+    assert PictureSum.write is write
+    pipeline.localize(place.movie, out, model=model, image=image, frames=(0, 40), resume=True)
+    pipeline.localize(place.movie, tmp_path / "b.parquet", model=model, image=tmp_path / "b.tif", frames=(0, 40))
+    np.testing.assert_array_equal(tifffile.imread(image), tifffile.imread(tmp_path / "b.tif"))
+    assert not np.array_equal(tifffile.imread(image), earlier)

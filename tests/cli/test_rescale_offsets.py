@@ -5,6 +5,7 @@ import pytest
 
 from denseloc.formats import read_table
 from denseloc.localize import rescaling
+from denseloc.pipeline import localize
 
 BARE = ("--no-picture", "--no-report")
 
@@ -41,3 +42,18 @@ def test_not_for_refined_positions(command, place, tmp_path, out):
     assert answer.code == 2
     assert "refined positions know no pixels" in answer.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_takes_a_finished_table_for_what_it_is(place, tmp_path):
+    """Positions that were spread and those that were not are two results, of the same blocks."""
+    out, seen = tmp_path / "t.parquet", []
+
+    def run(asked):
+        seen.clear()
+        localize(place.movie, out, model=place.model, rescale_offsets=asked, resume=True, report=lambda _: seen.append(1))
+        return "offset_rescaling" in read_table(out).provenance.settings, bool(seen)
+
+    assert run(False) == (False, True)
+    assert run(True) == (True, True)
+    assert run(True) == (True, False)
+    assert run(False) == (False, True)

@@ -187,7 +187,7 @@ def test_shares_of_shares_are_said_as_one():
     twice = Selection(filter_rate=0.5).of(Selection(filter_rate=0.2).of(table()))
     assert twice.provenance.settings["selection"] == {"filter_rate": pytest.approx(0.6)}
     assert twice.provenance.settings["assumed"][-1] == "kept: without the 60 % of largest expected error"
-    with pytest.raises(TableError, match=r"0\.88; expected a share from 0 to 0\.85"):
+    with pytest.raises(TableError, match=r"leaves out 88 %, expected 85 % at most; give 0\.625 or less"):
         Selection(filter_rate=0.7).of(twice.with_provenance(settings={"selection": {"filter_rate": 0.6}}))
 
 
@@ -204,3 +204,18 @@ def test_a_streamed_movie_loses_exactly_the_worst_rows(command, place, tmp_path)
         np.testing.assert_array_equal(few.columns[name], values)
     assert few.provenance.settings["selection"] == {"filter_rate": 0.4}
     assert convert(tmp_path / "all.parquet", tmp_path / "few.csv", filter_rate=0.4).rows == len(few)
+
+
+def test_a_second_filter_that_leaves_too_little_says_what_may_be_asked_for(tmp_path):
+    write_table(tmp_path / "t.parquet", table())
+    convert(tmp_path / "t.parquet", tmp_path / "half.parquet", filter_rate=0.5)
+    with pytest.raises(TableError, match=r"--filter-rate 0\.8 .* filtered by 0\.5 before leaves out 90 %, .* give 0\.7 or less"):
+        convert(tmp_path / "half.parquet", tmp_path / "less.parquet", filter_rate=0.8)
+    assert convert(tmp_path / "half.parquet", tmp_path / "less.parquet", filter_rate=0.7).rows == 30
+
+
+@pytest.mark.parametrize("noted", [["a"], "all", {"filter_rate": 7, "min_photons": "many", "colour": 1}])
+def test_what_other_programs_note_as_selection_is_no_obstacle(noted):
+    known = table().provenance.settings | {"selection": noted}
+    kept = Selection(filter_rate=0.25).of(table().with_provenance(settings=known))
+    assert kept.provenance.settings["selection"] == {"filter_rate": 0.25}

@@ -16,7 +16,7 @@ from denseloc import journal, pipeline
 from denseloc.cli.analysis import Watch
 from denseloc.cli.design import Lessons
 from denseloc.cli.signals import Abandoned, orderly_stop
-from denseloc.files import replacing
+from denseloc.files import alone, replacing
 from denseloc.formats import read_table
 
 PATIENCE_S = 120
@@ -177,3 +177,31 @@ def test_interrupted_training_goes_on_from_its_checkpoint(command, place, tmp_pa
     resumed, uninterrupted = load_file(model), load_file(place.model)
     for name, weight in uninterrupted.items():
         assert weight.equal(resumed[name]), name
+
+
+def test_resume_leaves_a_finished_training_as_it_is(command, place, tmp_path, monkeypatch):
+    """A script that always says --resume must not train again for hours, and over the model."""
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(place.model.read_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr("denseloc.training.Trainer", lambda *_: pytest.fail("it trains"))
+        answer = command("train", place.document, "-o", model, "--resume")
+    assert answer.code == 0, answer
+    assert "there is no model.checkpoint to go on from; a finished model of this document is left as it is" in answer.out
+    assert "80 steps" in answer.out
+    assert model.read_bytes() == place.model.read_bytes()
+    document = tmp_path / "other.toml"
+    document.write_text(place.document.read_text().replace("steps = 80", "steps = 2"))
+    answer = command("train", document, "-o", model, "--resume")
+    assert "2 steps" in answer.out
+    assert command("train", document, "-o", tmp_path / "new.safetensors", "--resume").code == 0
+
+
+def test_two_trainings_do_not_share_a_model_file(command, place, tmp_path):
+    model = tmp_path / "model.safetensors"
+    (tmp_path / "model.checkpoint").write_text("of the other run")
+    for more in ((), ("--resume",)):
+        with alone(model):
+            answer = command("train", place.document, "-o", model, *more)
+        assert answer.code == 2
+        assert "is being written by another run" in answer.err

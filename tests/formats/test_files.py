@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+from safetensors import SafetensorError
 
 from denseloc.errors import OutputError
 from denseloc.files import check_writable, replacing
@@ -52,6 +53,7 @@ def test_interruption_removes_the_part(tmp_path):
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
         OSError("Unable to write (errno = 28, error message = 'No space left on device')"),
     ],
 )

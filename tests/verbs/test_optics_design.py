@@ -16,6 +16,7 @@ from denseloc import verbs
 from denseloc.cli import main
 from denseloc.errors import DocumentError, ModelError, OutputError, TrainingError
 from denseloc.experiment import Experiment
+from denseloc.files import alone
 from denseloc.formats import read_table
 from denseloc.formats.psf_files import read_psf
 from denseloc.model_file import load_model
@@ -23,6 +24,7 @@ from denseloc.optics import PupilSettings
 from denseloc.optics.masks import ArrayMaskSettings
 from denseloc.optics_document import OpticsDocument
 from denseloc.pipeline import localize
+from denseloc.report.plates import plain
 
 VALUES: dict[str, Any] = {
     "name": "small",
@@ -187,3 +189,27 @@ def test_the_command_designs_and_says_what_it_brought(tmp_path: Path, capsys: py
         assert words in said
     assert main(["design", str(written(tmp_path / "e.json", steps=3, degre=4)), "-o", str(tmp_path / "out2")]) == 2
     assert "did you mean 'degree'" in capsys.readouterr().err
+
+
+def test_names_may_hold_what_begins_a_formula(tmp_path: Path) -> None:
+    """A drawing that takes a name for a formula would end a design at its first picture."""
+    document = tmp_path / "a.json"
+    document.write_text(json.dumps({**VALUES, "name": "for $5 or $_x^", "design": FISHER}))
+    assert verbs.design(document, tmp_path / "out").is_finished
+    assert plain("a $ b") == r"a \$ b"
+
+
+def test_two_designs_do_not_share_a_folder(tmp_path: Path) -> None:
+    document, out = written(tmp_path / "a.json", **FISHER), tmp_path / "out"
+    out.mkdir()
+    with alone(out / "design.checkpoint"), pytest.raises(OutputError, match="is being written by another run"):
+        verbs.design(document, out)
+    (out / "design.checkpoint").write_text("of the other run")
+    with alone(out / "design.checkpoint"), pytest.raises(OutputError, match="is being written by another run"):
+        verbs.design(document, out)  # and not: remove the checkpoint
+
+
+def test_nothing_to_go_on_from_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = written(tmp_path / "a.json", **FISHER)
+    assert main(["design", str(document), "-o", str(tmp_path / "out"), "--resume"]) == 0
+    assert "there is no design.checkpoint to go on from; it begins from the beginning" in capsys.readouterr().out

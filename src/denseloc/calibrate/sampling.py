@@ -14,6 +14,8 @@ MOST_FRAMES = 200
 FEWEST_FRAMES = 16
 MOST_PIXELS = 4_000_000
 REGION_PX = 512
+MOST_FULL = 0.5
+"""Share of full pixels from which on a movie says nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ def take_sample(movie: Movie) -> Sample:
     """Read up to 200 frames of the first plane; of large fields fewer, and of them the 512 x 512 px with the most fine structure.
 
     Raises:
-        CalibrationError: the movie holds values that are not finite.
+        CalibrationError: the movie holds values that are not finite, or most of its pixels are full.
     """
     part = _busiest_region(movie)
     frames = int(np.clip(MOST_PIXELS // (part.shape_px[0] * part.shape_px[1]), FEWEST_FRAMES, MOST_FRAMES))
@@ -57,6 +59,11 @@ def take_sample(movie: Movie) -> Sample:
     whole = bool((counts[:4] == np.round(counts[:4])).all())
     top, bottom = float(counts.max()), float(counts.min())
     full = top >= 255 and float(np.log2(top + 1)).is_integer() and (counts == top).sum() > 3
+    if full and (share := float((counts == top).mean())) > MOST_FULL:
+        raise CalibrationError(
+            f"{movie.name}: {share:.0%} of the pixels are full ({top:.0f} counts), expected light that the camera can count: record with less light "
+            "or gain, or look whether the movie was exported right"
+        )
     lowest = 0.0 if bottom > 0 else 2 * bottom - float(np.median(counts))
     return Sample(counts, top if full else np.inf, 1 / 12 if whole else 0.0, lowest)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from rich.table import Table
-from typer import Option
+from typer import Argument, Option
 
 from . import options
 from .analysis import Watch
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..train.wake_sleep import WakeSleepProgress
     from ..verbs import Adaptation
 
+Model = Annotated[str, Argument(metavar="MODEL", help="Model file of method decode, or name of a shipped one.", show_default=False)]
 AdaptedOut = Annotated[Path, Option("--out", "-o", metavar="MODEL2", help="Model file to write, .safetensors.", show_default=False)]
 Minutes = Annotated[
     float | None, Option(min=0.01, help="Time to spend; on --resume the rounds planned at first stay.", show_default="12")
@@ -41,7 +42,7 @@ ADAPT_EXAMPLES = (
 
 
 def adapt(
-    model: options.TrainedModel,
+    model: Model,
     movie: options.Movie,
     out: AdaptedOut,
     minutes: Minutes = None,

@@ -69,6 +69,10 @@ def train(
         from ..training import train as teach
 
         watch = Lessons(screen)
+        checkpoint = out.with_suffix(".checkpoint")
+        if resume and not checkpoint.exists():
+            ready = "; a finished model of this document is left as it is" if out.exists() else "; it begins from the beginning"
+            screen.say(f"there is no {checkpoint.name} to go on from{ready}")
         with orderly_stop(screen.say, "the present step") as stop:
             model = teach(
                 experiment, out, start_from=start_from, device=device, resume=resume, report=watch.report, stop=lambda: bool(stop())
@@ -76,9 +80,8 @@ def train(
             late = stop()
         record, steps = model.record, model.experiment.training.steps
         if "uncertainty" not in record:  # found when all else is done
-            checkpoint = out.with_suffix(".checkpoint").name
             raise Interrupted(
-                f"stopped after step {record['steps']} of {steps}; {checkpoint} is kept, the same command with --resume goes on",
+                f"stopped after step {record['steps']} of {steps}; {checkpoint.name} is kept, the same command with --resume goes on",
                 128 + (late or signal.SIGINT),
             )
         if late:

@@ -24,7 +24,7 @@ DESIGN_EXAMPLES = (
 )
 
 OpticsDocument = Annotated[
-    Path, Argument(metavar="DOCUMENT", help="Experiment document with a section [design], .toml or .json.", show_default=False)
+    Path, Argument(metavar="DOCUMENT", help="Experiment document with a section \\[design], .toml or .json.", show_default=False)
 ]
 FolderOut = Annotated[Path, Option("--out", "-o", metavar="FOLDER", help="Folder for the results.", show_default=False)]
 ResumeDesign = Annotated[bool, Option("--resume", help="Go on from the checkpoint in the folder.")]
@@ -53,6 +53,8 @@ def design(
             what = f"bound {progress.loss:.2f} nm" if progress.score is None else f"Jaccard {progress.score.jaccard:.1f} %"
             screen.step(progress.step, progress.steps, f"{what}  {clock(left)} left")
 
+        if resume and not (out / "design.checkpoint").exists():
+            screen.say("there is no design.checkpoint to go on from; it begins from the beginning")
         with orderly_stop(screen.say, "the present step") as stop:
             made = verbs.design(document, out, device=device, resume=resume, report=report, stop=lambda: bool(stop()))
             late = stop()

@@ -107,7 +107,8 @@ def whole_frames(expected: int | None, whole: int, name: str, allow_truncated: b
         raise MovieError(f"{name}: {what}, none {of} frames is whole; copy or export the movie again")
     if not allow_truncated:
         raise MovieError(
-            f"{name}: {what}, {whole} {of} frames are whole; copy it again, or allow_truncated to use frames 0:{whole}"
+            f"{name}: {what}, {whole} {of} frames are whole; copy it again, or localize frames 0:{whole} of it: "
+            "--allow-truncated (in Python allow_truncated=True)"
         )
     return whole
 

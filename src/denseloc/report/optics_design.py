@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .plates import BLUE, DPI, FAINT, INK, ORANGE, calm
+from .plates import BLUE, DPI, FAINT, INK, ORANGE, calm, plain
 
 AXES = ("x", "y", "z")
 COLOURS = (BLUE, "#3f8f5b", ORANGE)
@@ -40,7 +40,7 @@ def draw_design(
     """
     tall = TALL_IN + ROW_IN * (len(images) - 1)
     figure = Figure(figsize=(10.5, tall), dpi=DPI, facecolor="white")
-    figure.suptitle(title, fontsize=10, color=INK, x=0.01, ha="left")
+    figure.suptitle(plain(title), fontsize=10, color=INK, x=0.01, ha="left")
     upper = TALL_IN / tall  # the upper parts keep their sizes
 
     def box(left: float, bottom: float, width: float, height: float) -> tuple[float, float, float, float]:

@@ -10,7 +10,7 @@ import numpy as np
 from .. import __version__
 from ..fit import Expectation, Light
 from .page import document
-from .plates import BLUE, INK, ORANGE, Plate, canvas, plate_of_figure
+from .plates import BLUE, INK, ORANGE, Plate, canvas, plain, plate_of_figure
 from .plots import LEGEND
 from .rendering import rendered
 from .summary import number
@@ -88,7 +88,9 @@ def over_depth(expectations: Sequence[Expectation]) -> list[Plate]:
             values = np.sqrt((depth.x_nm**2 + depth.y_nm**2) / 2) if axis == "lateral" else depth.z_nm
             if values is None or len(depth.depths_nm) < 2:
                 continue
-            axes.plot(depth.depths_nm, np.where(np.isfinite(values), values, np.nan), color=colour, linewidth=1.5, label=one.name)
+            axes.plot(
+                depth.depths_nm, np.where(np.isfinite(values), values, np.nan), color=colour, linewidth=1.5, label=plain(one.name)
+            )
             medians.append(float(np.median(values)))
             words.append(f"{one.name} {medians[-1]:.1f} nm")
         if not words:
@@ -119,7 +121,7 @@ def in_crowd(expectations: Sequence[Expectation]) -> list[Plate]:
             points = [(c.density_per_um2, getattr(c, name)) for c in one.in_crowd if getattr(c, name) is not None]
             points = [point for point in points if np.isfinite(point[1])]
             if points:
-                axes.plot(*zip(*points, strict=True), "o-", color=colour, linewidth=1.5, markersize=3.5, label=one.name)
+                axes.plot(*zip(*points, strict=True), "o-", color=colour, linewidth=1.5, markersize=3.5, label=plain(one.name))
                 words.append(f"{one.name} {points[-1][1]:.2g} at {points[-1][0]:g} per \u00b5m\u00b2")
         if not words:
             continue

@@ -52,6 +52,11 @@ def plate_of_figure(figure: Figure, title: str, alt: str, caption: str = "") -> 
     return plate_of_png(buffer.getvalue(), title, alt, caption)
 
 
+def plain(text: str) -> str:
+    """Make matplotlib write a text as it stands: names of files and documents may hold ``$``, which begins a formula there."""
+    return text.replace("$", r"\$")
+
+
 def canvas(width_in: float = 4.4, height_in: float = 2.5) -> tuple[Figure, Axes]:
     """Make an empty, calm drawing."""
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor="white")

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ..description import Section
+from .loop import Seed
 
 STEPS = 400
 """Steps of a design by Fisher information where the document says none."""
@@ -42,7 +43,7 @@ class DesignSettings(Section):
     learning_rate: float = Field(0.03, gt=0, le=10, description="largest step of the mask's parameters, in rad")
     start_rad: float = Field(0.5, gt=0, le=20, description="rms of the random mask to begin with, where [psf] has no mask")
     z_step_nm: float = Field(100.0, ge=5, le=1000, description="distance of the depths at which images are computed")
-    seed: int = Field(0, description="number from which start and draws of the design follow")
+    seed: Seed = Field(0, description="number from which start and draws of the design follow")
     modulator: ModulatorSettings | None = Field(None, description="pixels on which the mask is written")
 
     @model_validator(mode="after")

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from torch import nn
 
 from ..description import Range, Section
@@ -22,9 +22,21 @@ from .muon import Muon
 from .simulate import Simulator
 from .validate import Score, score
 
+GREATEST_SEED = 1 << 62
+"""Random generators take 64 bits, and other seeds follow from this one by adding."""
 PARTS = 5
 """Parts of the schedule "steps": the paper of LUENN begins with two at one rate, and halves it at the begin of each other."""
 VALIDATION_FRAMES = 256  # in each of two batches, at most where windows are long
+
+
+def _usable(seed: int) -> int:
+    """Check that random generators take a seed and those that follow from it."""
+    if abs(seed) > GREATEST_SEED:
+        raise ValueError("a seed lies within -2^62 .. 2^62; choose a smaller number")
+    return seed
+
+
+Seed = Annotated[int, AfterValidator(_usable)]
 
 
 class TrainingSettings(Section):
@@ -57,7 +69,7 @@ class TrainingSettings(Section):
         description="largest lateral shift, along each axis, of the later focal planes against the first, drawn for each window",
     )
     lone_fraction: float = Field(0.05, ge=0, le=1, description="windows whose frames are learned as if there were no others")
-    seed: int = 0
+    seed: Seed = 0
 
     @field_validator("psf_scale")
     @classmethod

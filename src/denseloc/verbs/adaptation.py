@@ -109,39 +109,47 @@ def adapt(
         OutputError, TrainingError: the file cannot be written; an unfinished adaptation is in the way, or is of another one.
         Interrupted: ``stop`` asked for it.
     """
-    target = _target(out, minutes)
-    checkpoint = target.with_suffix(".checkpoint")
-    if checkpoint.exists() and not resume:
-        raise TrainingError(
-            f"{checkpoint} holds unfinished work; go on with it (--resume, in Python resume=True), or remove it to begin anew"
-        )
-    given = _given(model)
-    opened = movie if isinstance(movie, Movie) else open_movie(Path(movie))
-    opened = (opened if planes is None else opened.with_planes(planes)).crop(frames, roi_px)
-    keep_memory()
-    order = Order(settings, minutes, samples, learn_psf, camera, choose_device(device), checkpoint, resume, say)
-    check_movie(opened)
-    shares = share_out(opened, given.localizer)
-    ready = prepare(opened, given, pixel_size_nm, camera)
-    check_light(opened, ready)
-    prepared(ready)
+    target, html = _targets(out, page, minutes)
+    order = Order(
+        settings, minutes, samples, learn_psf, camera, choose_device(device), target.with_suffix(".checkpoint"), resume, say
+    )
     with alone(target):
+        _check_unfinished(order)
+        given = _given(model)
+        opened = movie if isinstance(movie, Movie) else open_movie(Path(movie))
+        opened = (opened if planes is None else opened.with_planes(planes)).crop(frames, roi_px)
+        keep_memory()
+        check_movie(opened)
+        shares = share_out(opened, given.localizer)
+        ready = prepare(opened, given, pixel_size_nm, camera)
+        check_light(opened, ready)
+        prepared(ready)
         work = Work(opened, ready, shares, order)
         seconds = _through(work, report, stop)
-        made = _finished(work, target, target.with_suffix(".html") if page else None, opened, seconds)
-        checkpoint.unlink(missing_ok=True)
+        made = _finished(work, target, html, opened, seconds)
+        order.checkpoint.unlink(missing_ok=True)
     return made
 
 
-def _target(out: Path | str, minutes: float | None) -> Path:
-    """Check, before the work, what can be checked without model and movie."""
+def _check_unfinished(order: Order) -> None:
+    """Refuse to write over an unfinished adaptation."""
+    if order.checkpoint.exists() and not order.resume:
+        raise TrainingError(
+            f"{order.checkpoint} holds unfinished work; go on with it (--resume, in Python resume=True), or remove it to begin anew"
+        )
+
+
+def _targets(out: Path | str, page: bool, minutes: float | None) -> tuple[Path, Path | None]:
+    """Check, before the work, what can be checked without model and movie; give the model's file and that of the page."""
     target = Path(out)
     if target.suffix != SUFFIX:
         raise OutputError(f"model file {target.name}: expected a name that ends in {SUFFIX}")
     if minutes is not None and not 0 < minutes < math.inf:
         raise TrainingError(f"{minutes:g} minutes; expected a number above 0 (--minutes)")
-    check_writable(target)
-    return target
+    html = target.with_suffix(".html") if page else None
+    for file in (target, *((html,) if html else ())):
+        check_writable(file)
+    return target, html
 
 
 def _given(model: Model | Path | str) -> Model:

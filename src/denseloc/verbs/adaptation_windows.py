@@ -57,7 +57,7 @@ class Gathered:
 
 
 def check_movie(movie: Movie) -> None:
-    """Refuse, before anything is measured, movies whose frames are too small or saturated.
+    """Refuse, before anything is measured, movies whose frames are too small, all alike or saturated.
 
     Raises:
         MovieError: they are.
@@ -70,6 +70,10 @@ def check_movie(movie: Movie) -> None:
     counts = movie.sample(20)
     if np.issubdtype(counts.dtype, np.integer):
         _refuse_full(movie, counts, float(np.iinfo(counts.dtype).max))
+    if counts.min() == counts.max():
+        raise MovieError(
+            f"{movie.name}: all pixels hold {float(counts.flat[0]):g} counts; expected light: look whether the right movie was exported"
+        )
 
 
 def check_light(movie: Movie, ready: Preparation) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OutputError, TrainingError
-from ..files import check_writable, replacing
+from ..files import alone, check_writable, replacing
 from ..localize import TrainableLocalizer
 from ..machine import choose_device, keep_memory
 from ..model_file import Model, save_model
@@ -86,7 +86,22 @@ def design(
         DocumentError, OutputError, TrainingError.
     """
     asked = document if isinstance(document, OpticsDocument) else OpticsDocument.from_file(document)
-    folder, checkpoint = _prepared(Path(out), resume)
+    checkpoint = _prepared(Path(out))
+    with alone(checkpoint):
+        return _designed(asked, checkpoint, device, resume, report, stop)
+
+
+def _designed(
+    asked: OpticsDocument,
+    checkpoint: Path,
+    device: str | None,
+    resume: bool,
+    report: Callable[[Progress], None],
+    stop: Callable[[], bool],
+) -> Designed:
+    """Check, take the steps, and write what they gave; arguments as in `design`."""
+    _check_unfinished(checkpoint, resume)
+    folder = checkpoint.parent
     keep_memory()
     chosen = choose_device(device)
     check_modulator(asked)
@@ -117,12 +132,11 @@ def design(
     return Designed(folder, worker.step, worker.steps, finished, mask, before, after, model, notes, record)
 
 
-def _prepared(folder: Path, resume: bool) -> tuple[Path, Path]:
-    """Make the folder; give it and the checkpoint in it.
+def _prepared(folder: Path) -> Path:
+    """Make the folder; give the checkpoint in it.
 
     Raises:
         OutputError: it cannot be made or written to.
-        TrainingError: it holds an unfinished design.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, expected a folder for the results; choose another name")
@@ -132,11 +146,15 @@ def _prepared(folder: Path, resume: bool) -> tuple[Path, Path]:
         raise OutputError(f"the folder {folder} cannot be made ({error.strerror}); choose another place") from None
     checkpoint = folder / "design.checkpoint"
     check_writable(checkpoint)
+    return checkpoint
+
+
+def _check_unfinished(checkpoint: Path, resume: bool) -> None:
+    """Refuse to write over an unfinished design."""
     if checkpoint.exists() and not resume:
         raise TrainingError(
             f"{checkpoint} holds an unfinished design; go on with it (--resume, in Python resume=True), or remove it to begin anew"
         )
-    return folder, checkpoint
 
 
 def pupils_of(optics: PSF) -> list[PupilPSF]:
