@@ -115,7 +115,7 @@ def fit_single(
         free_width: find the width instead of z; "xy" for one along x and one along y, of a Gaussian that lies along the pixels;
             "rotated" for two along axes at any angle: width_x_nm along the axis nearer to x, at angle_deg from +x towards +y.
         estimator: "least_squares" weighs all pixels alike and knows no noise but for the covariance and the p-value.
-        unbiased: take away the bias of the likeliest values (see `second_order`), which counts for dim emitters; two to three times slower.
+        unbiased: take away the bias of the likeliest values (see `second_order`), which counts for dim emitters; two to five times slower.
         z_range_nm: depths searched; those of the PSF if None.
         z_starts_nm: (s,) depths to begin with; chosen by the shape of the PSF if None.
         start_nm: (n, 2 or 3) x, y[, z] to begin with, in place of moments and depths.
