@@ -28,8 +28,8 @@ import challenge
 
 PRESET = "small"
 STARTS = {"2D": "general-2d", "AS": "astigmatic-demo"}  # weights that the models begin with
-MINUTES = 3.0  # of simulator learning
-ADAPT_MINUTES = 4.0
+MINUTES = 2.0  # of simulator learning
+ADAPT_MINUTES = 3.0
 FIELD_NM = (6400.0, 6400.0)
 OFF: dict[str, tuple[str, dict[str, float]]] = {  # movie, and factors on parameters of its PSF
     "2D, 10 % wider": ("2D_N1_HD", {"width_nm": 1.1}),
