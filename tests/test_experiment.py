@@ -65,6 +65,7 @@ def test_a_byte_order_mark_is_read_over(tiny_document: dict[str, Any], tmp_path:
         ("training.steps", 0, "'training.steps'.*greater than or equal to 1"),
         ("specimen.z_nm", [100, -100], "'specimen.z_nm'"),
         ("psf.width_nm", float("inf"), "finite"),
+        ("specimen.density_per_um2", [1, 1e6], r"at most 1000 emitters per um\^2 and frame.*found 1e\+06"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_where(

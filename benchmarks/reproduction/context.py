@@ -119,7 +119,7 @@ def draw(movies: dict[str, Any], structures: dict[str, Any]) -> None:
         _bars(axis, movies, key)
         axis.set_ylabel(label)
     _bars(axes[2], structures, "jaccard")
-    axes[2].set(ylabel="Jaccard", title="structures")
+    axes[2].set(ylabel="Jaccard", xlabel="structures")
     figure.savefig(figure_file("context"))
     plt.close(figure)
 
@@ -130,6 +130,4 @@ def _bars(axis: Any, groups: dict[str, Any], key: str) -> None:
         place = np.arange(len(groups)) + (i - (len(contexts) - 1) / 2) * 0.8 / len(contexts)
         axis.bar(place, [group[context][key] for group in groups.values()], 0.75 / len(contexts), label=context)
     axis.set_xticks(np.arange(len(groups)), list(groups), fontsize=7)
-    values = [m[key] for group in groups.values() for m in group.values()]
-    axis.set_ylim(0.85 * min(values), 1.03 * max(values))
-    axis.legend(frameon=False, fontsize=7)
+    axis.legend(frameon=False, fontsize=7, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))

@@ -12,7 +12,7 @@ from .backgrounds import BACKGROUNDS
 from .base import Specimen
 from .blinking import BLINKING, NoneSettings
 from .photons import PHOTONS
-from .ranges import OrderedRange, PositiveLevel
+from .ranges import OrderedRange, PositiveLevel, ends
 from .structures import STRUCTURES, UniformSettings
 from .volume import Volume
 
@@ -26,6 +26,8 @@ else:
     PhotonsKind, BackgroundKind = PHOTONS.field(), BACKGROUNDS.field()
 
 
+DENSEST = 1000.0
+"""Emitters per um^2 and frame beyond which nothing is told apart and a draw takes more memory than there is."""
 SHARES_OFF = 1e-3
 """Shares may miss 1 by this much, as rounded ones do."""
 
@@ -53,6 +55,16 @@ class SpecimenSettings(Section):
         None,
         description="share of the molecules in each colour channel of a PSF of kind 'colours', together 1; absent: equal shares",
     )
+
+    @field_validator("density_per_um2")
+    @classmethod
+    def _possible_density(cls, level: PositiveLevel) -> PositiveLevel:
+        _, high = ends(level)
+        if high > DENSEST:
+            raise ValueError(
+                f"at most {DENSEST:g} emitters per um^2 and frame can be drawn (found {high:g}); one per um^2 is dense already"
+            )
+        return level
 
     @field_validator("channel_shares")
     @classmethod
