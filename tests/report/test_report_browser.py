@@ -47,7 +47,7 @@ def test_the_page_in_a_browser(chromium, simulator, tmp_path):
             assert chromium.evaluate("document.scrollingElement.scrollWidth") <= width
             assert chromium.evaluate(TOO_WIDE) == []
             assert chromium.complaints() == []
-            assert [url[:80] for url in chromium.requests() if not url.startswith("data:")] == [page.as_uri()]
+            assert [url[:80] for url in chromium.requests() if not url.startswith("data:")] == [page.as_uri()[:80]]
             chromium.screenshot(tmp_path / f"{page.stem}_{width}.png")
             assert (tmp_path / f"{page.stem}_{width}.png").stat().st_size > 10_000
 

@@ -14,7 +14,7 @@ import torch
 
 from denseloc.data import Movie
 from denseloc.data.movie import movie_from_array
-from denseloc.errors import MovieError
+from denseloc.errors import CalibrationError, MovieError
 from denseloc.examination import glance
 from denseloc.experiment import Experiment
 from denseloc.model_file import Model, find_model
@@ -174,6 +174,6 @@ def test_nothing_there(model):
     ],
 )
 def test_movies_that_cannot_be_judged(model, counts, words):
-    with pytest.raises(MovieError, match=words) as caught:
+    with pytest.raises((CalibrationError, MovieError), match=words) as caught:
         checked(model, movie_from_array(counts, "movie"))
     assert "\n" not in str(caught.value)
