@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -50,10 +49,12 @@ class Plain(FrameByFrame):
 
     def read(self, output, photons, conditions, pixel_size_nm):
         p = output[:, 0].sigmoid()
-        frame, row, column = torch.nonzero((p == functional.max_pool2d(p, 3, 1, 1)) & (p > (self.threshold or 0.4)), as_tuple=True)
+        least = self.own_probability(self.threshold) if self.threshold else 0.4  # what a person asks for is meant as it is reported
+        frame, row, column = torch.nonzero((p == functional.max_pool2d(p, 3, 1, 1)) & (p > least), as_tuple=True)
         dx, dy, brightness = output[frame, 1:, row, column].T
         y_nm, x_nm = pixel_size_nm
         rows = {"frame": frame, "x_nm": (column + dx) * x_nm, "y_nm": (row + dy) * y_nm, "probability": p[frame, row, column]}
         rows |= {"photons": brightness.exp() * self.scales.photon_unit}
         rows |= {f"sigma_{axis}_nm": torch.full_like(dx, 0.2 * x_nm) for axis in "xy"}  # made true after training
-        return Found(Localizations({k: v.detach().cpu().numpy() for k, v in rows.items()}), np.asarray(row), np.asarray(column))
+        table = Localizations({name: values.detach().cpu().numpy() for name, values in rows.items()})
+        return Found(table, row.cpu().numpy(), column.cpu().numpy())

@@ -98,7 +98,12 @@ class Shelf(Generic[SectionType]):
             if "kind" not in value:
                 raise ValueError(f"'kind' is missing; one of: {', '.join(self.sections)}")
             section = self._chosen(str(value["kind"]))
-            return read(value) if section in known else section.model_validate(value)  # a kind that came later, from outside
+            if section in known:
+                return read(value)
+            try:  # a kind that came later, from outside: the union does not know its keys
+                return section.model_validate(value)
+            except ValidationError as error:
+                raise ValueError(explain(error, section)) from None
 
         union: Any = Union[known]  # noqa: UP007 (built at run time)
         if len(known) > 1:

@@ -62,6 +62,11 @@ def test_it_is_trained_kept_and_used(plain: None, tmp_path: Path) -> None:
     assert run.provenance.method == "plain: plain"
 
 
+def test_a_key_written_wrong_is_said_with_the_nearest_one_of_its_own(plain: None) -> None:
+    with pytest.raises(DocumentError, match=r"'localizer': unknown key 'feature' \(did you mean 'features'\?\)"):
+        Experiment.from_json({**DOCUMENT, "localizer": {"kind": "plain", "feature": 12}})
+
+
 def test_without_it_the_kind_is_unknown() -> None:
     with pytest.raises(DocumentError, match="unknown localizer 'plain'"):
         Experiment.from_json(DOCUMENT)
