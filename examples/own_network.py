@@ -56,5 +56,4 @@ class Plain(FrameByFrame):
         rows = {"frame": frame, "x_nm": (column + dx) * x_nm, "y_nm": (row + dy) * y_nm, "probability": p[frame, row, column]}
         rows |= {"photons": brightness.exp() * self.scales.photon_unit}
         rows |= {f"sigma_{axis}_nm": torch.full_like(dx, 0.2 * x_nm) for axis in "xy"}  # made true after training
-        table = Localizations({name: values.detach().cpu().numpy() for name, values in rows.items()})
-        return Found(table, row.cpu().numpy(), column.cpu().numpy())
+        return Found(Localizations({k: v.detach().cpu().numpy() for k, v in rows.items()}), row.cpu().numpy(), column.cpu().numpy())
