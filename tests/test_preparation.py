@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from denseloc.microscope import Microscope
 from denseloc.model_file import Model
 from denseloc.optics import GaussianSettings
 from denseloc.preparation import parse_camera, prepare, uneven_background
+from denseloc.suitability import judge_density
 
 OBLONG_NM = (160.0, 100.0)
 CAMERA = "offset=100,electrons_per_count=0.5"
@@ -99,3 +101,37 @@ def test_a_movie_with_another_number_of_planes_is_refused_in_one_line(kind: str,
     with pytest.raises(ModelError, match=words) as caught:
         prepare(movie_of_spots((100.0, 100.0)), model, None, None)
     assert "\n" not in str(caught.value)
+
+
+def test_what_the_model_says_is_not_called_given(tiny_document: dict[str, Any]) -> None:
+    experiment = Experiment.from_json(tiny_document)
+    model = Model(experiment.build_localizer(), experiment, name="tiny")
+    movie = replace(movie_of_spots((100.0, 100.0)), pixel_size_nm=None)
+    own, camera = (prepare(movie, model, None, given, count=False).lines for given in (None, parse_camera(CAMERA)))
+    assert "pixel size: 100 x 100 nm (the model's; the movie does not say it)" in own
+    assert "camera offset: 100 counts (the model's)" in own
+    assert "camera offset: 100 counts (given)" in camera
+    assert any(line.startswith("PSF width") and line.endswith("(the model's)") for line in camera)
+    said = prepare(movie, model, 100.0, None, count=False).lines
+    assert "pixel size: 100 x 100 nm" in said
+
+
+def test_depth_is_spoken_of_where_there_is_one(tiny_document: dict[str, Any]) -> None:
+    psf = {"kind": "astigmatic", "width_nm": 125, "focus_a_nm": -220, "focus_b_nm": 220, "depth_nm": 330, "roi_px": 9}
+    deep = tiny_document | {"psf": psf, "specimen": tiny_document["specimen"] | {"z_nm": [-300.0, 300.0]}}
+    for experiment in map(Experiment.from_json, (tiny_document, deep)):
+        model = Model(experiment.build_localizer(), experiment, name="tiny")
+        text = next(
+            line
+            for line in prepare(movie_of_spots((100.0, 100.0)), model, None, None, count=False).lines
+            if "one microscope" in line
+        )
+        assert ("z above all" in text) == experiment.has_depth
+
+
+def test_a_least_density_is_told_as_one() -> None:
+    movie = movie_of_spots((100.0, 100.0))
+    ready = prepare(movie, None, None, parse_camera(CAMERA), "single", count=False)
+    low, high = (judge_density(ready.measured, ready.model.experiment, least) for least in (0.0, 5.0))
+    assert low == []
+    assert "holds at least 5 emitters" in high[0]

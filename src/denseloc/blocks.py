@@ -17,7 +17,7 @@ from .journal import Journal
 from .localize import Localizer
 from .preparation import MOST_LOOKED_OVER, Preparation
 
-BLOCK_PX = 1 << 22  # pixels of a block of frames: some seconds of work, some tens of MB
+BLOCK_PX = Localizer.block_px  # pixels of a block of frames: some seconds of work, some tens of MB
 MAX_BLOCK = 512
 
 Work = Callable[[Frames, tuple[int, int]], tuple[Localizations, Mapping[str, np.ndarray] | None]]
@@ -44,6 +44,7 @@ def work_through(
     *,
     context: int,
     block_frames: int | None,
+    block_px: int = BLOCK_PX,
     report: Callable[[Progress], None],
     stop: Callable[[], int],
 ) -> None:
@@ -58,6 +59,7 @@ def work_through(
         work: what is done with each.
         context: frames on both sides that the work looks at besides.
         block_frames: frames of a block; by the size of the field if None.
+        block_px: pixels of a block then.
         report: told after each block how it goes.
         stop: asked after each block; a signal number ends the run.
 
@@ -65,7 +67,7 @@ def work_through(
         Interrupted: ``stop`` asked for it.
     """
     started = time.monotonic()
-    n = frames_at_once(part, block_frames)
+    n = frames_at_once(part, block_frames, block_px)
     first, last = part.frames
     found = journal.rows()
     for block in ahead(blocks_of(whole, part, n, context, journal.next_frame)):
@@ -76,9 +78,9 @@ def work_through(
         journal.heed(stop(), f"after frame {block.stop - 1} of {last - 1}")
 
 
-def frames_at_once(part: Movie, block_frames: int | None) -> int:
+def frames_at_once(part: Movie, block_frames: int | None, block_px: int = BLOCK_PX) -> int:
     """Give the frames of a block: as many as asked for, or by the size of the field."""
-    return block_frames or max(8, min(MAX_BLOCK, BLOCK_PX // max(1, part.n_planes * part.field_px[0] * part.field_px[1])))
+    return block_frames or max(8, min(MAX_BLOCK, block_px // max(1, part.n_planes * part.field_px[0] * part.field_px[1])))
 
 
 def frames_of(block: Block, movie: Movie, ready: Preparation, device: torch.device) -> Frames:

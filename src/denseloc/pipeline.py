@@ -191,6 +191,7 @@ class _Task:
             one,
             context=localizer.context,
             block_frames=self.block_frames,
+            block_px=localizer.block_px,
             report=self.report,
             stop=stop,
         )

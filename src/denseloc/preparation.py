@@ -120,7 +120,15 @@ def prepare(
         background=background,
         measured=measured,
         lines=[
-            *_lines(chosen, model is None, method is not None, size, source, measured, background is not None),
+            *_lines(
+                chosen,
+                model is None,
+                method is not None,
+                _pixels(size, movie, pixel_size_nm),
+                source,
+                measured,
+                background is not None,
+            ),
             *_looked_over(movie, chosen),
         ],
         warnings=doubts + _judge_length(movie, chosen) + told,
@@ -140,20 +148,30 @@ def _told(camera: Camera, measured: Conditions, size: PixelSize, shape_px: tuple
 
 
 def _lines(
-    chosen: Model, no_model: bool, by_name: bool, size: PixelSize, source: str, measured: Conditions, is_uneven: bool
+    chosen: Model, no_model: bool, by_name: bool, pixels: str, source: str, measured: Conditions, is_uneven: bool
 ) -> list[str]:
     """Say in plain words what was chosen, measured and assumed."""
     experiment = chosen.experiment
     trained = experiment.localizer.needs_training
     lines = [_chosen(chosen, no_model and (trained or not by_name))]
-    lines += [f"pixel size: {size[0]:g} x {size[1]:g} nm", f"camera: {source}", *measured.lines()]
-    if trained and not serves_many(experiment):
+    one_microscope = trained and not serves_many(experiment)
+    own = (("camera ",) if source == OF_DOCUMENT else ()) + (("PSF width",) if one_microscope else ())
+    values = [line.replace("(given)", "(the model's)") if line.startswith(own) else line for line in measured.lines()]
+    lines += [f"pixel size: {pixels}", f"camera: {source}", *values]
+    if one_microscope:
+        depth = ", z above all," if experiment.has_depth else ""
         lines.append(
-            f"the model is made for one microscope ({_psf_in_words(experiment)}); with another PSF its positions, z above all, are wrong"
+            f"the model is made for one microscope ({_psf_in_words(experiment)}); with another PSF its positions{depth} are wrong"
         )
     if is_uneven:
         lines.append("the background is uneven and is followed pixel by pixel")
     return lines
+
+
+def _pixels(size: PixelSize, movie: Movie, asked: float | tuple[float, float] | None) -> str:
+    """Say the pixel size, and where it comes from if neither movie nor user has said it."""
+    said = asked is not None or movie.pixel_size_nm is not None
+    return f"{size[0]:g} x {size[1]:g} nm" + ("" if said else " (the model's; the movie does not say it)")
 
 
 def _chosen(chosen: Model, by_itself: bool) -> str:

@@ -165,7 +165,7 @@ def test_large_and_long_movies_are_sampled_where_the_molecules_are(simulate):
 def test_a_movie_that_is_full_says_nothing() -> None:
     counts = np.random.default_rng(0).poisson(100, (20, 16, 16)).astype(np.uint16)
     counts[:, :9] = 65535
-    with pytest.raises(CalibrationError, match=r"56% of the pixels are full \(65535 counts\)"):
+    with pytest.raises(CalibrationError, match=r"56 % of the pixels are full \(65535 counts\)"):
         take_sample(movie_from_array(counts, "m.tif"))
     counts[:, :9] = 100
     counts[:, :7] = 65535

@@ -134,7 +134,7 @@ def test_saturated_beads(sound: PSFFit, judged: Judgement) -> None:
 
 def test_pixels_cut_off_below(sound: PSFFit, judged: Judgement) -> None:
     stack = replace(sound.stacks[0], zeros=0.34)
-    assert told(replace(sound, stacks=(stack,)), judged).startswith("beads.tif: 34% of the pixels are exactly 0")
+    assert told(replace(sound, stacks=(stack,)), judged).startswith("beads.tif: 34 % of the pixels are exactly 0")
 
 
 def test_a_patch_that_is_too_small() -> None:
@@ -225,7 +225,7 @@ def test_fits_that_fail_are_refused(sound: PSFFit, monkeypatch: pytest.MonkeyPat
     spots = localize_beads(sound)
     failing = replace(spots, converged=np.arange(len(spots.converged)) % 3 == 0)
     monkeypatch.setattr("denseloc.calibrate.judge.localize_beads", lambda _: failing)
-    refused(sound, "does not find its own beads again: 67% of the fits fail")
+    refused(sound, "does not find its own beads again: 67 % of the fits fail")
 
 
 def test_another_psf_can_localize_the_beads(sound: PSFFit) -> None:

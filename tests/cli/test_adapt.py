@@ -211,6 +211,7 @@ def test_minutes_and_other_wishes_on_going_on(
     answer = command("adapt", place.model, wide, "-o", out, "--resume", "--minutes", "50")
     assert "going on after round 1 of 2" in answer.out
     assert "--minutes counts only for a new adaptation" in answer.out
+    assert (f"next     denseloc localize {wide} --model {out} -o TABLE" in answer.out) == (answer.code == 0)
     monkeypatch.setattr(adaptation_work, "steps_that_fit", lambda trial, minutes: 1)
     monkeypatch.setattr(adaptation_work, "WakeSleepSettings", lambda **more: WakeSleepSettings(**{**QUICK, **more}))
     answer = command("adapt", place.model, wide, "-o", out, "--resume", "--minutes", "1", "--keep-psf", "--samples", "2")

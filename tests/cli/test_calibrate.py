@@ -417,7 +417,7 @@ def test_values_that_are_no_counts(refused, counts, tmp_path):
 
 
 def test_a_camera_whose_offset_is_above_the_counts(refused, beads):
-    refused(beads, camera="offset=1e6,electrons_per_count=0.5", words=("100% of the pixels lie below the camera's offset",))
+    refused(beads, camera="offset=1e6,electrons_per_count=0.5", words=("100 % of the pixels lie below the camera's offset",))
 
 
 def test_planes_without_light(refused, counts, tmp_path):

@@ -75,7 +75,7 @@ def test_localize_leaves_table_picture_and_report(command, place, tmp_path, suff
     assert {path.name for path in tmp_path.iterdir()} == {out.name, "out.png", "out.html"} | extra
     for words in (
         "the model's document",
-        "100 counts (given)",
+        "100 counts (the model's)",
         "photons per pixel (measured",
         "localizations in 40 frames",
         "table",
@@ -216,6 +216,19 @@ def test_evaluate_takes_an_offset_away(command, tmp_path):
     assert re.search(r"Jaccard / % +100\.0", answer.out)
     narrow = command("evaluate", tmp_path / "moved.parquet", tmp_path / "truth.csv", "--json", "--lateral-nm", 50)
     assert json.loads(narrow.out)["2d_all"]["TP"] == 0
+
+
+def test_evaluate_of_a_part_counts_no_other_frames_as_missed(command, tmp_path):
+    truth = rows()
+    write_table(tmp_path / "truth.csv", truth)
+    part = truth.select(truth.frame < 40).with_provenance(settings={"frames": [0, 40]})
+    write_table(tmp_path / "part.parquet", part)
+    answer = command("evaluate", tmp_path / "part.parquet", tmp_path / "truth.csv")
+    assert "note: frames 0 to 39 were localized; 260 true emitters of other frames are left out" in answer.out
+    assert re.search(r"recall / % +100\.0", answer.out)
+    write_table(tmp_path / "foreign.csv", truth.select(truth.frame < 40))
+    foreign = json.loads(command("evaluate", tmp_path / "foreign.csv", tmp_path / "truth.csv", "--json").out)
+    assert foreign["2d_all"]["TP"] + foreign["2d_all"]["FN"] > 200
 
 
 # -------------------------------------------------------------------------------------------------------------- render and report

@@ -166,6 +166,10 @@ def test_no_movie_and_no_samples(run, tmp_path):
     assert "model was not compared" in page.text
     assert "frames" not in page.ids
     assert "fibres.tif" in page.text
+    columns = {name: values for name, values in run.table.columns.items() if name != "photons"}
+    assert "it tells no photons" not in page.text
+    bare = replace(run, table=Localizations(columns, run.table.provenance))
+    assert "it tells no photons" in write(bare, tmp_path / "b.html", sample=[]).text
 
 
 def test_frames_of_the_movie_stand_in_for_samples(run, tmp_path):

@@ -22,6 +22,7 @@ from denseloc.preparation import parse_camera, prepare
 from denseloc.verbs import Check, check
 
 FRAMES, SIDE_PX = 80, 56
+MODELS = Path(__file__).parents[2] / "benchmarks" / "reproduction" / "models"
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -118,7 +119,7 @@ def test_one_thing_wrong_is_named(model, document, change, topic, words):
 def test_a_wrong_width_is_measured(model, document):
     narrower(document)
     text = checked(model, movie_of(document)).suitability.findings[0].text
-    percent = re.search(r"about (\d+)% narrower", text)
+    percent = re.search(r"about (\d+) % narrower", text)
     assert percent is not None, text
     assert float(percent[1]) == pytest.approx(100 * (1 - 1 / 1.3), abs=5.0)
 
@@ -177,3 +178,27 @@ def test_movies_that_cannot_be_judged(model, counts, words):
     with pytest.raises((CalibrationError, MovieError), match=words) as caught:
         checked(model, movie_from_array(counts, "movie"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_tells_no_photons_judges_no_background():
+    """Its picture of the frames is empty, so that the molecules' light counts as background."""
+    model = find_model(str(MODELS / "deep_storm.safetensors"))
+    values = model.experiment.to_json()
+    values["specimen"] |= {"density_per_um2": 5.0, "structure": {"kind": "uniform"}}
+    values["specimen"]["photons"] = {"kind": "constant", "photons": 2500.0}
+    values["specimen"]["background"] = {"kind": "uniform", "photons": 10.0}
+    movie = movie_of(values)
+    seen = glance(movie, prepare(movie, model, None, None))
+    assert seen is not None
+    assert "background" not in seen.topics
+    names = {one.name for one in seen.compared}
+    assert "emitters, missed ones counted" in names
+    assert not names & {"background", "photons of a bright emitter in a frame"}
+
+
+def test_a_pixel_size_that_only_the_model_says_is_told(model, document, tmp_path):
+    movie = movie_of(document)
+    found = checked(model, movie, tmp_path / "page.html")
+    assert any("does not say its pixel size, 100 nm was taken" in note for note in found.suitability.notes)
+    assert "100 x 100 nm (the model&#39;s; the movie does not say it)" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert not check(model, movie, pixel_size_nm=100, device="cpu").suitability.notes

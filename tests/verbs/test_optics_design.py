@@ -213,3 +213,11 @@ def test_nothing_to_go_on_from_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     document = written(tmp_path / "a.json", **FISHER)
     assert main(["design", str(document), "-o", str(tmp_path / "out"), "--resume"]) == 0
     assert "there is no design.checkpoint to go on from; it begins from the beginning" in capsys.readouterr().out
+
+
+def test_the_command_names_the_file_for_the_modulator_and_the_next_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, more in (("with", {"modulator": MODULATOR}), ("without", {})):
+        assert main(["design", str(written(tmp_path / f"{name}.json", **FISHER, **more)), "-o", str(tmp_path / name)]) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        assert f"denseloc train {tmp_path / name / 'experiment.json'}" in told
+        assert ("modulator.tif grey levels" in told) == (name == "with")

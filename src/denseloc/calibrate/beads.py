@@ -90,7 +90,7 @@ def _in_stack(stack: BeadStack, index: int, roi_px: int) -> list[Bead]:
         elif saturated:
             reason = f"{SATURATED}: {saturated} pixels"
         elif height[i] < DIM * usual:
-            reason = f"too dim: {height[i] / usual:.0%} of the usual light"
+            reason = f"too dim: {100 * height[i] / usual:.0f} % of the usual light"
         elif height[i] > BRIGHT * usual:
             reason = f"too bright for one bead: {height[i] / usual:.1f} times the usual light"
         found.append(Bead(index, row, column, reason))

@@ -225,11 +225,12 @@ def _refuse(found: PSFFit, result: Judgement) -> None:
     failed = 1 - float(result.localizations.converged.mean())
     if failed > 0.5:
         raise CalibrationError(
-            f"the PSF does not find its own beads again: {failed:.0%} of the fits fail; wrong kind, camera or pixel size, or no stack of beads"
+            f"the PSF does not find its own beads again: {100 * failed:.0f} % of the fits fail; wrong kind, camera or pixel size, or no stack of "
+            "beads"
         )
     if found.chi2 > 5 and share > POOR_SHARE:
         raise CalibrationError(
-            f"the PSF misses {share:.0%} of the beads' light (chi2 {found.chi2:.1f}): "
+            f"the PSF misses {100 * share:.0f} % of the beads' light (chi2 {found.chi2:.1f}): "
             + (
                 "beads that differ or move, a z step far too small, or no stack of beads; check the stack and its z step"
                 if found.options.kind == "spline"
@@ -287,14 +288,14 @@ def _warnings(found: PSFFit, result: Judgement) -> list[str]:
     for stack in found.stacks:
         if stack.zeros > MANY_ZEROS:
             text.append(
-                f"{stack.name}: {stack.zeros:.0%} of the pixels are exactly 0: cut off below, or a background was taken away; photons and bounds are "
+                f"{stack.name}: {100 * stack.zeros:.0f} % of the pixels are exactly 0: cut off below, or a background was taken away; photons and "
                 "wrong then: give the stack as the camera recorded it"
             )
     psf = found.build()
     cut = rim_share(psf, depths)
     if cut > CUT_LIGHT:
         text.append(
-            f"{cut:.0%} of the light lies in the outermost two pixels of the patch: enlarge roi_px (--roi-px), which is {psf.roi_px}"
+            f"{100 * cut:.0f} % of the light lies in the outermost two pixels of the patch: enlarge roi_px (--roi-px), which is {psf.roi_px}"
         )
     reach = float(np.abs(result.wobble_nm).max())
     if reach > WOBBLE_NM:

@@ -61,8 +61,8 @@ def take_sample(movie: Movie) -> Sample:
     full = top >= 255 and float(np.log2(top + 1)).is_integer() and (counts == top).sum() > 3
     if full and (share := float((counts == top).mean())) > MOST_FULL:
         raise CalibrationError(
-            f"{movie.name}: {share:.0%} of the pixels are full ({top:.0f} counts), expected light that the camera can count: record with less light "
-            "or gain, or look whether the movie was exported right"
+            f"{movie.name}: {100 * share:.0f} % of the pixels are full ({top:.0f} counts), expected light that the camera can count: record with "
+            "less light or gain, or look whether the movie was exported right"
         )
     lowest = 0.0 if bottom > 0 else 2 * bottom - float(np.median(counts))
     return Sample(counts, top if full else np.inf, 1 / 12 if whole else 0.0, lowest)

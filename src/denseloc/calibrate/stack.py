@@ -89,7 +89,7 @@ class BeadStack:
         dark = float((self.photons.mean((0, 1)) + 3 * self.noise_variance.sqrt() < 0).float().mean())
         if dark > MOST_DARK:
             raise CalibrationError(
-                f"{self.name}: {dark:.0%} of the pixels lie below the camera's offset; expected light above it: give the right offset"
+                f"{self.name}: {100 * dark:.0f} % of the pixels lie below the camera's offset; expected light above it: give the right offset"
             )
 
     def _check_still(self) -> None:

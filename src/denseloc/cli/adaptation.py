@@ -91,6 +91,8 @@ def adapt(
             )
     if not quiet:
         _show(made)
+        if made.file is not None:
+            say(f"next     denseloc localize {movie} --model {made.file} -o TABLE")
     if made.refused is not None:
         from ..errors import NoGain
 

@@ -13,7 +13,7 @@ from ..errors import DenselocError, Interrupted
 from . import options
 from .screen import Rate, Screen, clock
 from .signals import ended, orderly_stop
-from .words import caution, duration, frame_range, number, pairs, pixel_size, region, say
+from .words import caution, duration, frame_range, number, pairs, per_second, pixel_size, region, say
 
 if TYPE_CHECKING:
     from ..blocks import Progress
@@ -206,7 +206,7 @@ class Watch:
         words = f"{number(progress.localizations)} localizations"
         if speed > 0:
             left = clock((progress.n_frames - progress.frames) / speed)
-            words = f"{number(speed)} frames/s  {words}  {left} left"
+            words = f"{per_second(speed)} frames/s  {words}  {left} left"
         self.screen.step(progress.frames, progress.n_frames, words)
 
 

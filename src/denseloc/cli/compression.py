@@ -9,7 +9,7 @@ from typer import Option
 
 from . import options
 from .screen import Rate, Screen
-from .words import caution, frame_range, number, pixel_size, region, say
+from .words import caution, frame_range, number, per_second, pixel_size, region, say
 
 if TYPE_CHECKING:
     from ..verbs import Compressed
@@ -60,7 +60,7 @@ def compress(
         rate = Rate()
 
         def progress(done: int, n: int) -> None:
-            screen.step(done, n, f"{number(rate.per_second(done))} frames/s")
+            screen.step(done, n, f"{per_second(rate.per_second(done))} frames/s")
 
         made = verbs.compress(
             movie,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import options
 from .screen import Rate, Screen, clock
 from .signals import ended, orderly_stop
-from .words import duration, in_colour, number, say, size
+from .words import duration, in_colour, number, per_second, say, size
 
 if TYPE_CHECKING:
     from ..train import Progress
@@ -37,7 +37,7 @@ def simulate(
         rate = Rate()
 
         def progress(done: int, n: int) -> None:
-            screen.step(done, n, f"{number(rate.per_second(done))} frames/s")
+            screen.step(done, n, f"{per_second(rate.per_second(done))} frames/s")
 
         made = verbs.simulate(experiment, out, n_frames=frames, shape_px=shape, seed=seed, truth=truth, progress=progress)
     if not quiet:

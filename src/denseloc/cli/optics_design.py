@@ -75,9 +75,13 @@ def _say(made: Designed) -> None:
     before, after = made.before, made.after
     say(f"design   {made.folder / 'design.png'}   {number(made.steps)} steps, {duration(made.record['seconds'])}")
     say(
-        f"bound    {before.mean_nm:.1f} -> {after.mean_nm:.1f} nm on average, {before.largest_nm:.1f} -> {after.largest_nm:.1f} at worst"
+        f"bound    {before.mean_nm:.1f} -> {after.mean_nm:.1f} nm on average over x, y, z and depth, {before.largest_nm:.1f} -> "
+        f"{after.largest_nm:.1f} nm at the worst depth"
     )
-    say(f"mask     {made.folder / 'mask.tif'}, .mat, .npy")
+    say(f"mask     {made.folder / 'mask.tif'}, .mat, .npy   phase in rad")
+    grey = made.folder / "modulator.tif"
+    if made.record["design"].get("modulator"):
+        say(f"         {grey}   grey levels for the light modulator")
     say(f"psf      {made.folder / 'psf.h5'}   experiment {made.folder / 'experiment.json'}")
     if made.model is not None:
         scores = made.model.record["history"][-1] if made.model.record["history"] else {}
@@ -87,5 +91,7 @@ def _say(made: Designed) -> None:
             else ""
         )
         say(f"model    {made.folder / 'model.safetensors'}{quality}")
+    else:
+        say(f"next     denseloc train {made.folder / 'experiment.json'} -o MODEL")
     for text in made.notes:
         caution(text)

@@ -99,7 +99,7 @@ def _show(found: Plan) -> None:
         table.add_row(one.name, "alone", "", f"{lateral:.1f}", "-" if axial is None else f"{axial:.1f}")
         for crowd in one.in_crowd:
             z = "-" if crowd.axial_nm is None else f"{crowd.axial_nm:.1f}"
-            table.add_row("", f"{crowd.density_per_um2:g}", f"{crowd.found:.0%}", f"{crowd.lateral_nm:.1f}", z)
+            table.add_row("", f"{crowd.density_per_um2:g}", f"{100 * crowd.found:.0f} %", f"{crowd.lateral_nm:.1f}", z)
     console().print(table)
     for line in plan_verdict(found.expectations, found.light):
         say(line)

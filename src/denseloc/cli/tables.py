@@ -131,7 +131,7 @@ def evaluate(
     from .. import verbs
     from ..evaluate import describe
     from ..selection import Selection
-    from ..verbs.assessment import offset_between, opened
+    from ..verbs.assessment import in_frames, offset_between, opened
 
     rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons, filter_rate))
     found, true = opened(rows), opened(truth)
@@ -146,6 +146,10 @@ def evaluate(
         typer.echo(json.dumps({key: one.to_json() for key, one in assessments.items()}, indent=1, allow_nan=False))
         return
     _told(rows)
+    left_out = len(true) - len(in_frames(true, found))
+    if left_out:
+        first, end = found.provenance.settings["frames"]
+        note(f"frames {first} to {end - 1} were localized; {number(left_out)} true emitters of other frames are left out")
     if remove_offset:
         offset = offset_between(found, true)
         say(

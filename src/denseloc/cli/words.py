@@ -61,6 +61,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}".replace(",", " ")
 
 
+def per_second(value: float) -> str:
+    """Write a rate: whole from 10 on, with two digits below."""
+    return number(value) if value >= 9.95 else f"{value:.2g}"
+
+
 def duration(seconds: float) -> str:
     """Write a time as people do: 8.2 s, 3 min 12 s, 2 h 5 min."""
     if seconds < 60:

@@ -115,6 +115,7 @@ class Localizer(nn.Module, ABC):
         conditions: what it is told of the movie; set before use.
         threshold: least probability of a localization, None for the method's own.
         correction: makes its uncertainties true; None leaves them as the method states them.
+        block_px: pixels of the frames that are localized between two reports of progress, some seconds of work.
         picture_px: pixels of the method's own picture per camera pixel and axis; 0 for a method that gives a table alone.
     """
 
@@ -124,6 +125,7 @@ class Localizer(nn.Module, ABC):
     sees_all_frames: bool = False
     threshold: float | None = None
     correction: Correction | None = None
+    block_px: int = 1 << 22
     picture_px: int = 0
 
     def __init__(self, scales: Scales) -> None:

@@ -84,6 +84,7 @@ class CEL0(Fitting):
     """Finds the fewest points that explain a frame. It knows no probability and no standard deviations."""
 
     settings: CEL0Settings
+    block_px = 1 << 18
 
     def patch_px(self) -> int:
         """Give the pixels across a Gaussian that nobody gave."""

@@ -46,6 +46,7 @@ class Multi(Fitting):
     """Fits all emitters of a frame, those that overlap together. It knows no probability, so that no threshold on it applies."""
 
     settings: MultiSettings
+    block_px = 1 << 17
 
     def patch_px(self) -> int:
         """Give the pixels across a Gaussian that nobody gave."""

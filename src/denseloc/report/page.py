@@ -132,11 +132,11 @@ def _notes(
     """Say what could not be looked at, and what was looked at in part."""
     notes = []
     if not agreements:
-        notes.append("The model was not compared with raw frames, so this page cannot say whether it describes the movie.")
+        notes.append(
+            f"The model was not compared with raw frames{_why_not(table)}, so this page cannot say whether it describes the movie."
+        )
     if any(a.photon_noise_only for a in agreements):
         notes.append("The camera's variance was not given; residuals are measured against photon noise alone.")
-    if not sample:
-        notes.append("No sample frames in photons were given.")
     if not limits_known:
         notes.append("The ranges that the model was trained on were not given; limits are judged from the table alone.")
     if len(table) and not table.is_3d:
@@ -148,6 +148,10 @@ def _notes(
             f"Histograms and quantiles use {number(len(few))} random rows of {number(len(table))} (at most {number(MAX_ROWS)})."
         )
     return notes
+
+
+def _why_not(table: Localizations) -> str:
+    return " (it tells no photons, of which a picture of them could be made)" if len(table) and "photons" not in table else ""
 
 
 def _facts(

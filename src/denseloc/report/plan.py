@@ -59,7 +59,7 @@ def verdict(expectations: Sequence[Expectation], light: Light) -> list[str]:
         most = max(expectations, key=lambda one: one.in_crowd[-1].found)
         density = most.in_crowd[-1].density_per_um2
         lines.append(
-            f"At {density:g} per \u00b5m\u00b2, {most.name} lets the largest share be found: {most.in_crowd[-1].found:.0%}"
+            f"At {density:g} per \u00b5m\u00b2, {most.name} lets the largest share be found: {100 * most.in_crowd[-1].found:.0f} %"
         )
         deep = [one for one in expectations if one.alone_nm[1] is not None]
         if len(deep) > 1:

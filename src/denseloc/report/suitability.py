@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,12 +70,18 @@ def rows(suits: Suitability) -> list[tuple[str, str, str, str, str]]:
         (
             one.name,
             word(one.movie),
-            word(one.drawn) + (f" ± {word(one.spread)}" if one.spread and np.isfinite(one.drawn) else ""),
+            with_error(one.drawn, one.spread) if one.spread and np.isfinite(one.drawn) else word(one.drawn),
             "" if one.trained is None else f"{word(one.trained[0])} to {word(one.trained[1])}",
             one.unit,
         )
         for one in suits.compared
     ]
+
+
+def with_error(value: float, error: float) -> str:
+    """Write a number with its standard error to the two digits of the error that mean something."""
+    places = min(6, max(0, 1 - math.floor(math.log10(error))))
+    return f"{value:,.{places}f} ± {error:,.{places}f}".replace(",", "\u2009").replace("-", "\u2212")
 
 
 def frames_beside(evidence: Evidence) -> list[Plate]:
@@ -94,10 +101,14 @@ def frames_beside(evidence: Evidence) -> list[Plate]:
             axes.set_title(name, fontsize=9)
             axes.set_axis_off()
         figure.subplots_adjust(left=0.01, right=0.99, top=0.92, bottom=0.01, wspace=0.03)
-        alt = f"Frame {frame + 1} of those looked at: the movie, the model's picture of it, and a frame drawn from the model's document."
-        plates.append(
-            plate_of_figure(figure, "", alt, "Movie, the model's picture of it, and another frame drawn from its document.")
+        alt = f"Frame {frame + 1} of those looked at: the movie, the model's picture of it"
+        alt += ", and a frame drawn from the model's document." if drawn else "."
+        caption = (
+            "Movie, the model's picture of it, and another frame drawn from its document."
+            if drawn
+            else "Movie, and the model's picture of it."
         )
+        plates.append(plate_of_figure(figure, "", alt, caption))
     return plates
 
 
@@ -116,7 +127,8 @@ def residual_maps(evidence: Evidence) -> list[Plate]:
         values[LAGS, LAGS] = 0.0
         spread.append((name, values))
     top = max(0.1, *(float(np.abs(values).max()) for _, values in spread))
-    caption = "By how much residuals of pixels that far apart go together; the middle is left out. Should look alike."
+    caption = "By how much residuals of pixels that far apart go together; the middle is left out. "
+    caption += "Should look alike." if len(views) > 1 else "Should be near 0."
     plates.append(_maps(spread, top, "Autocorrelation of the residual", caption))
     return plates
 

@@ -76,11 +76,13 @@ def _cause(excess: float) -> str:
     """Say what the light that is left over speaks of."""
     if excess > EXCESS_LIMIT:
         return (
-            f"{excess:.0%} more light than the localizations explain: many molecules are missed, because they are crowded or dim, or the PSF "
+            f"{100 * excess:.0f} % more light than the localizations explain: many molecules are missed, because they are crowded or dim, or the PSF "
             "is wider than the model's."
         )
     if excess < -EXCESS_LIMIT:
-        return f"The localizations draw {-excess:.0%} more light than there is: some are false, or photons or gain are wrong."
+        return (
+            f"The localizations draw {-100 * excess:.0f} % more light than there is: some are false, or photons or gain are wrong."
+        )
     return (
         "There is about as much light as the localizations explain, but it is spread differently: the PSF has another shape (a two-dimensional "
         "model sees molecules out of focus, or behind a cylindrical lens), the background is uneven, or the gain is wrong."

@@ -175,8 +175,11 @@ def _compared(evidence: Evidence) -> tuple[Compared, ...]:
             rows.append(Compared(words, unit, mine, mean, spread, limits.get(key)))
     level = evidence.level
     if evidence.drawn:
+        rows.append(
+            Compared("emitters, missed ones counted", "per µm²", level.density_per_um2, float("nan"), 0.0, ranges.density_per_um2)
+        )
+    if evidence.drawn and "photons" in evidence.movie.table:
         rows += [
-            Compared("emitters, missed ones counted", "per µm²", level.density_per_um2, float("nan"), 0.0, ranges.density_per_um2),
             Compared("photons of a bright emitter in a frame", "", evidence.photons, float("nan"), 0.0, ranges.photons),
             Compared("background", "photons per pixel", float(np.median(level.background)), float("nan"), 0.0, ranges.background),
         ]

@@ -60,7 +60,7 @@ class Width:
 
     def __str__(self) -> str:
         low, high = sorted((abs(self.factor - self.error - 1), abs(self.factor + self.error - 1)))
-        much = f"{low:.0%} to {high:.0%}" if self.error > SURE else f"about {abs(self.factor - 1):.0%}"
+        much = f"{100 * low:.0f} to {100 * high:.0f} %" if self.error > SURE else f"about {100 * abs(self.factor - 1):.0f} %"
         return f"{much} {'wider' if self.factor > 1 else 'narrower'}"
 
 
@@ -148,12 +148,12 @@ def _camera(evidence: Evidence) -> Iterator[Finding]:
     if grade:
         source = evidence.camera_from
         whose = f"{source} camera" if source in ("given", "measured") else f"camera of {source}"
-        other = "another camera than the one given, if that is not right" if source == "given" else "the camera that recorded it"
+        advice = "check the numbers given with --camera" if source == "given" else "give the camera that recorded it (--camera)"
         yield Finding(
             "camera",
             grade,
             f"the noise of the movie has {ratio:.2g} times the variance that the {whose} would give: gain, offset or excess noise is wrong, or "
-            f"the movie was smoothed; give {other} (--camera); 'denseloc inspect' measures it",
+            f"the movie was smoothed; {advice}; 'denseloc inspect' measures it",
         )
 
 
@@ -178,12 +178,12 @@ def _levels(evidence: Evidence) -> Iterator[Finding]:
     level, trained = evidence.level, evidence.trained
     sure = 1 / (1 + math.sqrt(SEEN_AGAIN / len(evidence.movie.counted)))  # a few molecules tell a level roughly
     yield from beyond("density", "emitter density", sure * level.density_per_um2, trained.density_per_um2, "per um^2")
+    if "photons" not in evidence.movie.counted:
+        return  # what is left of the frames holds the molecules' light, too
     if trained.background is not None:
         yield from beyond(
             "background", "background", float(np.median(level.background)), trained.background, "photons per pixel", 0.5
         )
-    if "photons" not in evidence.movie.counted:
-        return
     (low, high), photons = trained.photons, evidence.photons
     if sure * photons > BEYOND * high:
         grade: Grade = "fail" if sure * photons > FAR * high else "warn"
@@ -215,7 +215,7 @@ def _psf(evidence: Evidence) -> Iterator[Finding]:
     sized = None if width is None else _grade(abs(math.log(width.factor)), WIDER)
     longer = _grade(abs(longest[0]), LONGER) if abs(longest[0]) > ERRORS * longest[1] else None
     if longer and abs(longest[0]) > abs(wider):
-        yield Finding("psf", longer, _psf_text(f"{abs(longest[0]):.0%} longer in one direction than the model's PSF"))
+        yield Finding("psf", longer, _psf_text(f"{100 * abs(longest[0]):.0f} % longer in one direction than the model's PSF"))
     elif sized and width is not None:
         other = chi2 > OTHER_SHAPE * width.chi2
         how = (
@@ -259,8 +259,8 @@ def _depth(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             "depth",
             "warn",
-            f"{share:.0%} of the molecules lie at the ends of the depths that the model knows ({z[0]:.0f} to {z[1]:.0f} nm): they are deeper than "
-            "that, or the PSF is another one; train a model with a wider z_nm, or leave them out",
+            f"{100 * share:.0f} % of the molecules lie at the ends of the depths that the model knows ({z[0]:.0f} to {z[1]:.0f} nm): they are deeper "
+            "than that, or the PSF is another one; train a model with a wider z_nm, or leave them out",
         )
 
 

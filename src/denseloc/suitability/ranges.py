@@ -129,8 +129,9 @@ def judge_density(measured: Conditions, experiment: Experiment, at_least: float)
     if most is None or density <= most:
         return []
     share = 1 - 0.5 ** (density / most)
+    how = "at least" if at_least > measured.density_per_um2.value else "about"
     return [
-        f"the movie holds about {density:.2g} emitters per um^2, so that {share:.0%} of them have another near by; method "
+        f"the movie holds {how} {density:.2g} emitters per um^2, so that {100 * share:.0f} % of them have another near by; method "
         f"'{experiment.localizer.kind}' serves up to {most:.2g} per um^2 for spots {width:.0f} nm wide: expect missed and misplaced molecules, and "
         "take a model for dense movies, or sparser frames"
     ]

@@ -145,7 +145,8 @@ def movie_scene(movie: Movie, setup: Setup, size: Size, saturation_counts: float
     photons = np.stack(windows).astype(np.float32)
     if full > FULL * photons.size:
         raise MovieError(
-            f"{movie.name}: {full / photons.size:.0%} of the pixels are full ({saturation_counts:g} counts); record it with less light or gain"
+            f"{movie.name}: {100 * full / photons.size:.0f} % of the pixels are full ({saturation_counts:g} counts); record it with less light or "
+            "gain"
         )
     return Scene(photons, place, regions, context, full / photons.size, movie.origin_px)
 

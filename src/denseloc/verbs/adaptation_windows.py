@@ -97,7 +97,7 @@ def _refuse_full(movie: Movie, counts: np.ndarray, limit: float) -> None:
     full = float(np.mean(counts >= limit))
     if full > MOST_FULL:
         raise MovieError(
-            f"{full:.1%} of the pixels of {movie.name} are full (at {limit:.0f} counts); a model cannot learn from light that was cut off: "
+            f"{100 * full:.1f} % of the pixels of {movie.name} are full (at {limit:.0f} counts); a model cannot learn from light that was cut off: "
             "record with less light or gain, or choose a region without such pixels (--roi)"
         )
 

@@ -31,7 +31,7 @@ def evaluate(
 
     Args:
         table: the localizations, or their file; any format that can be read.
-        truth: the emitters, or their file.
+        truth: the emitters, or their file; of a table that says which frames were localized, those of other frames are left out.
         wobble: correction (n, 3) of dx, dy, z in nm, or its file.
         remove_offset: move the localizations by a constant offset, found from the tables, before they are judged.
         field_nm: (height, width) of the camera field; None as in `evaluate.assess`.
@@ -45,7 +45,8 @@ def evaluate(
     Raises:
         TableError: a table cannot be read, or a column that is needed is missing.
     """
-    found, true = opened(table), opened(truth)
+    found = opened(table)
+    true = in_frames(opened(truth), found)
     if remove_offset:
         found = without_offset(found, find_offset(found, true))
     correction = read_wobble(wobble) if isinstance(wobble, (str, Path)) else wobble
@@ -57,6 +58,15 @@ def evaluate(
 def opened(table: Table) -> Localizations:
     """Read a table unless it is one."""
     return table if isinstance(table, Localizations) else read_table(table)
+
+
+def in_frames(truth: Localizations, found: Localizations) -> Localizations:
+    """Keep the emitters of the frames that were localized, as the table says itself; all where it does not say it."""
+    frames = found.provenance.settings.get("frames")
+    if not (isinstance(frames, (list, tuple)) and len(frames) == 2 and all(type(end) is int for end in frames)):
+        return truth
+    inside = (truth.frame >= frames[0]) & (truth.frame < frames[1])
+    return truth if inside.all() else truth.select(inside)
 
 
 def offset_between(table: Table, truth: Table) -> Offset:

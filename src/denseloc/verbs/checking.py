@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..model_file import Model, find_model
 from ..preparation import Preparation, prepare
 from ..report import check_page, write_page
 from ..suitability import Checked, Finding, Suitability
+from ..units import PixelSize
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def check(
         progress("measuring camera and conditions")
         ready = prepare(opened, found, pixel_size_nm, camera, device=chosen)
         checked = examine(opened, ready, progress=progress)
+        if pixel_size_nm is None and opened.pixel_size_nm is None:
+            checked = replace(checked, suitability=_with_pixels_taken(checked.suitability, ready.pixel_size_nm))
     lines = tuple(ready.lines) if ready else ()
     if page is not None:
         progress("writing the report")
@@ -101,6 +104,15 @@ def check(
         }
         write_page(page, check_page(checked, f"Does {found.name} suit {opened.name}?", run))
     return Check(checked.suitability, lines, page)
+
+
+def _with_pixels_taken(suits: Suitability, size: PixelSize) -> Suitability:
+    """Note that the pixel size is the model's, which the movie could not confirm."""
+    note = (
+        f"the movie does not say its pixel size, {size[1]:g} nm was taken as the model was trained for that; give --pixel-size-nm (in Python "
+        "pixel_size_nm) to have it compared"
+    )
+    return replace(suits, notes=(*suits.notes, note))
 
 
 def _page(report: Path | str | None) -> Path | None:

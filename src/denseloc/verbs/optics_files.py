@@ -90,7 +90,7 @@ def draw(
     now = bounds["now"]
     title = (
         f"{document.name}, step {step} of {steps}: least σ {now.mean_nm:.1f} nm on average, {now.largest_nm:.1f} nm at the worst depth "
-        f"({light.photons:.0f} photons, background {light.background:.3g})"
+        f"({light.photons:.0f} photons, background {light.background:.3g} per pixel)"
     )
     curves = {name: bound.values_nm for name, bound in bounds.items()}
     png = draw_design(phase, images, z.tolist(), curves, now.depths_nm, title)

@@ -28,6 +28,7 @@ from .refinement_checks import check_pixel_size, context_of, factor_on_sigma, us
 from .refinement_preparation import document_of, prepare_refinement, refined_provenance
 from .refinement_work import Wanted, Work, decisions_of, write_decisions
 
+BLOCK_PX = 1 << 18  # pixels of a block of frames: fits take seconds for so many
 ADDED_FROM = 7.0
 """Significance of the residual from which on an emitter is added to those of a table."""
 
@@ -144,6 +145,7 @@ def refine(
             work.fit,
             context=0,
             block_frames=block_frames,
+            block_px=BLOCK_PX,
             report=report,
             stop=stop,
         )

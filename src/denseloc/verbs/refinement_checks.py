@@ -103,7 +103,7 @@ def check_origin(rows: Localizations, movie: Movie, size: PixelSize) -> None:
     share = outside(rows, movie, size).mean()
     if share > FOREIGN:
         raise TableError(
-            f"{share:.0%} of the table's positions lie outside of the movie's {h} x {w} pixels of {size[1]:g} nm; "
+            f"{100 * share:.0f} % of the table's positions lie outside of the movie's {h} x {w} pixels of {size[1]:g} nm; "
             "give the movie that the table was made from, and its pixel size"
         )
 

@@ -91,5 +91,5 @@ def _check_light(path: Path, psf: PSF) -> None:
     share = float(np.median((below / images.clamp(min=0).sum(1).clamp(min=1e-12)).numpy()))
     if share > MOST_NEGATIVE:
         raise CalibrationError(
-            f"{path}: {share:.0%} as much light below 0 as above, expected the image of a point; calibrate again or correct the file"
+            f"{path}: {100 * share:.0f} % as much light below 0 as above, expected the image of a point; calibrate again or correct the file"
         )
