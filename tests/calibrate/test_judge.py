@@ -203,7 +203,7 @@ def refused(found: PSFFit, words: str) -> None:
 def test_a_psf_that_misses_the_light_is_refused() -> None:
     found = fitted(bead_stack(), kind="gaussian")
     assert missed_share(found) > 0.2
-    refused(found, "misses 2.% of the beads' light .chi2 .*--kind spline")
+    refused(found, "misses 2. % of the beads' light .chi2 .*--kind spline")
 
 
 def test_what_a_good_psf_misses_is_nothing(sound: PSFFit) -> None:

@@ -112,8 +112,9 @@ def test_ordinary_permissions(tmp_path):
 
 
 WRITER = """
-import sys, time
+import signal, sys, time
 from denseloc.files import replacing
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without
 with replacing(sys.argv[1]) as outer, replacing(sys.argv[1] + ".notes") as inner:
     outer.write_text("half")
     inner.write_text("half")
