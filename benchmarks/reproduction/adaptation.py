@@ -20,8 +20,7 @@ from denseloc.formats import open_movie, read_table
 from denseloc.model_file import Model, load_model
 from denseloc.pipeline import localize
 from denseloc.preparation import parse_camera
-from denseloc.train.wake_sleep import WakeSleep
-from denseloc.verbs import adapt, adaptation_work, render
+from denseloc.verbs import adapt, render
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "accuracy"))
 import challenge
@@ -99,12 +98,7 @@ def adapted(name: str, model: Model, movie: Path, setting: Setting, **more: Any)
     if file.exists():
         kept = load_model(file)
         return kept, dict(kept.record["benchmark"])
-    usual = adaptation_work.steps_that_fit
-    adaptation_work.steps_that_fit = _by_process_time  # type: ignore[assignment]
-    try:
-        made = adapt(model, movie, file, minutes=ADAPT_MINUTES * setting.scale, **more)
-    finally:
-        adaptation_work.steps_that_fit = usual
+    made = adapt(model, movie, file, minutes=ADAPT_MINUTES * setting.scale, clock=time.process_time, **more)
     summary = {
         "refused": made.refused,
         "gain": vars(made.gain),
@@ -118,15 +112,6 @@ def adapted(name: str, model: Model, movie: Path, setting: Setting, **more: Any)
 
     save_model(file, Model(made.model.localizer, made.model.experiment, {**made.model.record, "benchmark": summary}, name))
     return load_model(file), summary
-
-
-def _by_process_time(trial: WakeSleep, minutes: float) -> int:
-    """Say how many rounds fit, by the clock of the process."""
-    trial.one_round()
-    began = time.process_time()
-    for _ in range(adaptation_work.TIMED):
-        trial.one_round()
-    return max(adaptation_work.LEAST_STEPS, round(60 * minutes * adaptation_work.TIMED / (time.process_time() - began)))
 
 
 def on_real(setting: Setting) -> dict[str, Any]:

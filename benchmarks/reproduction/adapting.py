@@ -11,7 +11,7 @@ import torch
 from claims import Drawn, Setting
 
 from denseloc.experiment import Experiment
-from denseloc.localize import TrainableLocalizer
+from denseloc.localize import InferringLocalizer
 from denseloc.model_file import Model, load_model, save_model
 from denseloc.train.theta import Beginning, Theta
 from denseloc.train.wake import MovieWindows, Noise
@@ -21,7 +21,7 @@ SIDE_PX, INNER, WINDOWS, HELD_OUT = 32, 3, 600, 40
 TIMED = 4
 
 
-def windows_of(drawn: Drawn, localizer: TrainableLocalizer, n: int, seed: int) -> MovieWindows:
+def windows_of(drawn: Drawn, localizer: InferringLocalizer, n: int, seed: int) -> MovieWindows:
     """Cut windows at random places of a simulated movie; the background is told."""
     generator = torch.Generator().manual_seed(seed)
     photons, t = drawn.frames.photons, INNER + 2 * localizer.context
@@ -67,7 +67,7 @@ def adapted(
 def _loop(model: Model, document: Experiment, drawn: Drawn, settings: WakeSleepSettings) -> WakeSleep:
     localizer = copy.deepcopy(model.localizer)
     localizer.correction = None
-    assert isinstance(localizer, TrainableLocalizer)
+    assert isinstance(localizer, InferringLocalizer)
     frames = len(drawn.frames.photons)
     last = frames * 5 // 6
     parts = [

@@ -80,7 +80,7 @@ def test_draws_of_one_colour_are_what_they_were() -> None:
 
 
 @pytest.mark.parametrize("decoding", [lambda p: merge_by_position(p, 0.4), lambda p: suppress_non_maxima(p, 0.4)])
-def test_a_localization_has_the_mean_probabilities_of_its_pixels(decoding) -> None:  # type: ignore[no-untyped-def]
+def test_a_localization_has_the_mean_probabilities_of_its_pixels(decoding) -> None:
     logit = torch.full((1, 9, 9), -9.0)
     mean, colour = torch.zeros(1, 4, 9, 9), torch.zeros(1, 2, 9, 9)
     for column, p, dx, share in ((3, 0.6, 0.5, 0.9), (4, 0.3, -0.5, 0.3)):
@@ -113,7 +113,7 @@ def test_candidates_of_one_colour_have_no_channel() -> None:
 def decode(scales: Scales, preset: str = "tiny") -> Decode:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
-        return DecodeSettings(preset=preset, context="none").build(scales).eval()  # type: ignore[arg-type]
+        return DecodeSettings(preset=preset, context="none").build(scales).eval()
 
 
 @pytest.mark.parametrize("preset", ["tiny", "paper"])
@@ -154,7 +154,7 @@ def test_the_loss_falls_where_the_colours_are_right() -> None:
         torch.zeros(2, dtype=torch.bool),
     )
     loss = localizer.batch_loss(batch)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     weight = localizer.net.get_parameter("leave.bias").grad
     assert weight is not None
     assert (weight[40:] != 0).all()

@@ -54,7 +54,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert made.emitters > 150
     model = train(experiment(), folder / "model.safetensors")
     with torch.no_grad():
-        model.localizer.net.leave.bias[:4] = -2.0  # type: ignore[union-attr]
+        model.localizer.net.leave.bias[:4] = -2.0
     counted = model.record["uncertainty"]["colours"]["counts"]  # on simulations, at the end of the training
     assert [len(row) for row in counted] == [2, 2]
     known = {"counts": [[90, 10], [20, 80]], "right": 0.85}

@@ -122,8 +122,8 @@ def _show(made: Adaptation) -> None:
     from ..report.adaptation import learned_rows, quality_rows
 
     table = Table(box=None, pad_edge=False)
-    for name, side in (("", "left"), ("before", "right"), ("after", "right")):
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    for name in ("", "before", "after"):
+        table.add_column(name, justify="right" if name else "left")
     for row in (*quality_rows(*(asdict(one) for one in made.quality)), *learned_rows(*made.theta)):
         table.add_row(*row)
     console().print(table)

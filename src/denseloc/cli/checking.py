@@ -84,8 +84,8 @@ def _show(found: Check) -> None:
     suits = found.suitability
     if suits.compared:
         table = Table(box=None, pad_edge=False)
-        for name, side in (("", "left"), ("movie", "right"), ("drawn", "right"), ("trained on", "right"), ("", "left")):
-            table.add_column(name, justify=side)  # type: ignore[arg-type]
+        for name in ("", "movie", "drawn", "trained on", ""):
+            table.add_column(name, justify="right" if name else "left")
         from ..report.suitability import rows
 
         for row in rows(suits):

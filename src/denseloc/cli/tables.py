@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -13,7 +13,12 @@ from .words import caution, note, number, pair, say
 
 if TYPE_CHECKING:
     from ..data import Localizations
+    from ..render.draw import Colour, Mode
     from ..selection import Selection
+
+MODES: tuple[Mode, ...] = ("gaussian", "histogram")
+COLOURS: tuple[Colour, ...] = ("z", "none")
+Word = TypeVar("Word", bound=str)
 
 RENDER_EXAMPLES = (
     "denseloc render table.parquet -o picture.png",
@@ -41,10 +46,8 @@ def render(
     filter_rate: options.FilterRate = None,
 ) -> None:
     """Draw a table, or an image that a method gave itself, as a super-resolved picture."""
-    for option, value, known in (("--mode", mode, ("gaussian", "histogram")), ("--colour", colour, ("z", "none", None))):
-        if value not in known:
-            expected = " or ".join(word for word in known if word)
-            raise typer.BadParameter(f"found '{value}', expected {expected}", param_hint=option)
+    wanted_mode = _one_of("--mode", mode, MODES)
+    wanted_colour = None if colour is None else _one_of("--colour", colour, COLOURS)
     from .. import verbs
     from ..selection import Selection
 
@@ -53,9 +56,9 @@ def render(
         rows,
         out,
         pixel_size_nm=pixel_size_nm,
-        mode=mode,  # type: ignore[arg-type]
+        mode=wanted_mode,
         sigma_nm=sigma_nm,
-        colour=colour,  # type: ignore[arg-type]
+        colour=wanted_colour,
         z_range_nm=pair(z_range, "--z-range", "low,high in nm"),
         field_nm=pair(field_nm, "--field-nm", "height,width in nm"),
         scale_bar=not no_scale_bar,
@@ -64,6 +67,18 @@ def render(
     height, width = image.pixels.shape[:2]
     _told(rows)
     say(f"picture  {out}   {width} x {height} pixels of {image.pixel_size_nm[1]:g} nm")
+
+
+def _one_of(option: str, value: str, known: tuple[Word, ...]) -> Word:
+    """Give the known word that an option says.
+
+    Raises:
+        BadParameter: it says another one.
+    """
+    for word in known:
+        if word == value:
+            return word
+    raise typer.BadParameter(f"found '{value}', expected {' or '.join(known)}", param_hint=option)
 
 
 REPORT_EXAMPLES = (

@@ -8,6 +8,7 @@ from .decode import Decode, DecodeSettings
 from .deep_loco import DeepLoco, DeepLocoSettings
 from .deep_storm import DeepStorm, DeepStormSettings
 from .deep_storm_3d import DeepStorm3D, DeepStorm3DSettings
+from .inferring import InferringLocalizer
 from .luenn import Luenn, LuennSettings
 from .multi import Multi, MultiSettings
 from .single import Single, SingleSettings
@@ -40,6 +41,7 @@ __all__ = [
     "DeepStorm3D",
     "DeepStorm3DSettings",
     "DeepStormSettings",
+    "InferringLocalizer",
     "InputConditions",
     "Localizer",
     "LocalizerSettings",

@@ -37,9 +37,10 @@ from torch.nn import functional
 from ..data import Emitters, Frames, Localizations
 from ..errors import ModelError
 from ..units import PixelSize
-from .base import Batch, LocalizerSettings, Scales, TrainableLocalizer
+from .base import Batch, LocalizerSettings, Scales
 from .candidates import Candidates, candidates, merge_by_position, suppress_non_maxima, to_localizations
 from .decode_networks import CHANNELS, SIZES, HalfResolutionNet, StackedUNets
+from .inferring import InferringLocalizer
 from .layers import bfloat16_helps, compressed, noise_of
 from .overview import Overview
 from .posterior import PixelPosterior
@@ -97,7 +98,7 @@ class DecodeSettings(LocalizerSettings):
         return Decode(self, scales)
 
 
-class Decode(TrainableLocalizer):
+class Decode(InferringLocalizer):
     """Network, posterior, loss and decoding in one."""
 
     def __init__(self, settings: DecodeSettings, scales: Scales) -> None:
@@ -158,16 +159,7 @@ class Decode(TrainableLocalizer):
         )
 
     def posterior_of_windows(self, photons: Tensor, conditions: Tensor, absent: Tensor | None = None) -> PixelPosterior:
-        """Give the posterior of the inner frames of windows, for training.
-
-        Args:
-            photons: (b, t, planes, h, w), t >= 2 c + 1 with c the number of neighbours on each side.
-            conditions: (b, 4).
-            absent: (b,) True where a frame is to be seen as if there were no others: without neighbours, as at the ends of a movie.
-
-        Returns:
-            posterior of the b (t - 2 c) inner frames, window by window.
-        """
+        """Give the posterior of the inner frames of windows; see `InferringLocalizer`."""
         b, t = photons.shape[:2]
         image, told = self.prepare(photons.flatten(0, 1), conditions.repeat_interleave(t, 0))
         features = self.net.frame_features(image, told).unflatten(0, (b, t))
@@ -213,7 +205,11 @@ class Decode(TrainableLocalizer):
 
     def localize_batch(self, batch: Batch) -> Localizations:
         """Localize the inner frames of a batch, in 32 bit."""
-        return self.decode(candidates(self.posterior_of_windows(batch.photons, batch.conditions, batch.absent), 0, (0, 0)))
+        return self.localize_windows(batch.photons, batch.conditions, batch.absent)
+
+    def localize_windows(self, photons: Tensor, conditions: Tensor, absent: Tensor | None = None) -> Localizations:
+        """Localize the inner frames of windows; see `InferringLocalizer`."""
+        return self.decode(candidates(self.posterior_of_windows(photons, conditions, absent), 0, (0, 0)))
 
     def hidden_weights(self) -> list[nn.Parameter]:
         """List the convolutions except those that the frames enter by and those that give the maps."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -17,8 +17,6 @@ from .base import PSF, PSFSettings, gaussian_width, parameter
 class AstigmaticSettings(PSFSettings):
     """``[psf] kind = "astigmatic"``."""
 
-    tells_depth: ClassVar[bool] = True
-
     kind: Literal["astigmatic"] = "astigmatic"
     width_nm: float = Field(gt=0, description="standard deviation of each axis in its own focus")
     width_ratio: float = Field(1.0, gt=0, description="width of the second axis over that of the first")
@@ -28,6 +26,11 @@ class AstigmaticSettings(PSFSettings):
     cubic: float = Field(0.0, description="coefficient A of u^3 in the defocus curve")
     quartic: float = Field(0.0, ge=0, description="coefficient B of u^4 in the defocus curve")
     angle_deg: float = Field(0.0, ge=-90, le=90, description="direction of the first axis, from +x (columns) towards +y (rows)")
+
+    @property
+    def tells_depth(self) -> bool:
+        """Whether depths can be told apart: they can."""
+        return True
 
     def build(self, pixel_size_nm: PixelSize) -> AstigmaticPSF:
         """Make the PSF for a pixel size."""

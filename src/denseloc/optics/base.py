@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field, model_validator
@@ -56,8 +56,10 @@ class PSFSettings(Section):
             raise ValueError(f"residual maps are {self.residual_maps.size_px} px wide, roi_px is {self.roi_px}")
         return self
 
-    tells_depth: ClassVar[bool] = False
-    """Whether depths can be told apart, so that a localizer is to find z."""
+    @property
+    def tells_depth(self) -> bool:
+        """Whether depths can be told apart, so that a localizer is to find z."""
+        return False
 
     @property
     def channels(self) -> int:

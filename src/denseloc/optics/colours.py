@@ -89,9 +89,9 @@ class ColoursSettings(PSFSettings):
         return len((self.wavelengths_nm or ()) if self.channel is None else self.channel)
 
     @property
-    def tells_depth(self) -> bool:  # type: ignore[override]
+    def tells_depth(self) -> bool:
         """Whether depths can be told apart in any channel."""
-        return any(bool(section.tells_depth) for section in ((self.optics,) if self.channel is None else self.channel))
+        return any(section.tells_depth for section in ((self.optics,) if self.channel is None else self.channel))
 
     def width_in_focus_nm(self) -> float:
         """Give the size in focus as a Gaussian standard deviation: the mean of the channels."""
@@ -180,7 +180,8 @@ class ColoursPSF(PSF):
             ValueError: an emitter is in a channel that is not there.
         """
         if len(channel) == 0:
-            return self.in_channel(0)(offset_px, z_nm, scale, place_nm)  # type: ignore[no-any-return]
+            nothing: Tensor = self.in_channel(0)(offset_px, z_nm, scale, place_nm)
+            return nothing
         lowest, highest = (int(end) for end in channel.aminmax())
         if lowest < 0 or highest >= self.channels:
             raise ValueError(f"emitters in channels {lowest} .. {highest}; expected 0 .. {self.channels - 1}")
@@ -199,7 +200,7 @@ class ColoursPSF(PSF):
 
     def shape(self, dx_px: Tensor, dy_px: Tensor, z_nm: Tensor, scale: Tensor) -> Tensor:
         """Evaluate the mean of the formulas: (n, planes, roi, roi)."""
-        return self(torch.stack((dx_px, dy_px), -1), z_nm, scale)  # type: ignore[no-any-return]
+        return self.forward(torch.stack((dx_px, dy_px), -1), z_nm, scale)
 
     def values(self) -> dict[str, Any]:
         """Give the present parameters under their names in the document."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -17,8 +17,6 @@ from .base import PSF, PSFSettings, gaussian_width, parameter
 class DoubleHelixSettings(PSFSettings):
     """``[psf] kind = "double_helix"``."""
 
-    tells_depth: ClassVar[bool] = True
-
     kind: Literal["double_helix"] = "double_helix"
     roi_px: int = Field(25, ge=5, le=101, description="pixels across the patch on which the PSF is drawn; odd")
     width_nm: float = Field(gt=0, description="standard deviation of a lobe in focus")
@@ -27,6 +25,11 @@ class DoubleHelixSettings(PSFSettings):
     angle_deg: float = Field(0.0, description="direction of the first lobe at z = 0, from +x (columns) towards +y (rows)")
     depth_nm: float = Field(1000.0, gt=0, description="defocus at which a lobe has grown by sqrt 2")
     balance: float = Field(0.5, ge=0, le=1, description="share of the first lobe")
+
+    @property
+    def tells_depth(self) -> bool:
+        """Whether depths can be told apart: they can."""
+        return True
 
     def build(self, pixel_size_nm: PixelSize) -> DoubleHelixPSF:
         """Make the PSF for a pixel size."""

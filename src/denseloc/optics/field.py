@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,8 +24,6 @@ class FieldSettings(PSFSettings):
     ``zernike_maps_nm`` gives each amplitude on a raster of places, the first in the corner (0, 0) of the field and the last in the opposite
     one; between them it is interpolated with continuous slope and curvature, beyond them it stays as at the border.
     """
-
-    tells_depth: ClassVar[bool] = True
 
     kind: Literal["field"] = "field"
     pupil: PupilSettings = Field(
@@ -70,6 +68,11 @@ class FieldSettings(PSFSettings):
         total[: len(own)] += own
         total[: len(amplitudes)] += amplitudes
         return self.pupil.model_copy(update={"zernike_nm": tuple(total.tolist()), "roi_px": self.roi_px})
+
+    @property
+    def tells_depth(self) -> bool:
+        """Whether depths can be told apart: they can."""
+        return True
 
     def build(self, pixel_size_nm: PixelSize) -> FieldPSF:
         """Make the PSF for a pixel size."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -15,8 +15,6 @@ from .base import MOST_LIGHT, PSF, PSFSettings, gaussian_width, parameter
 
 class MultiplaneSettings(PSFSettings):
     """``[psf] kind = "multiplane"``; two planes make a biplane, four a quad-plane microscope."""
-
-    tells_depth: ClassVar[bool] = True
 
     kind: Literal["multiplane"] = "multiplane"
     width_nm: float = Field(gt=0, description="standard deviation in focus")
@@ -41,6 +39,11 @@ class MultiplaneSettings(PSFSettings):
                 f"transmission {self.transmission}: expected shares above 0 that add up to 1 or less (found {sum(self.transmission):g})"
             )
         return self
+
+    @property
+    def tells_depth(self) -> bool:
+        """Whether depths can be told apart: they can."""
+        return True
 
     def build(self, pixel_size_nm: PixelSize) -> MultiplanePSF:
         """Make the PSF for a pixel size."""

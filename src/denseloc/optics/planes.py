@@ -89,7 +89,7 @@ class PlanesSettings(PSFSettings):
         return self
 
     @property
-    def tells_depth(self) -> bool:  # type: ignore[override]
+    def tells_depth(self) -> bool:
         """Whether depths can be told apart: any plane changes with depth."""
         return any(plane.psf.tells_depth or getattr(plane.psf, "depth_nm", None) is not None for plane in self.plane)
 

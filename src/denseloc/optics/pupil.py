@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -39,8 +39,6 @@ class PupilSettings(PSFSettings):
     z = 0 is in focus (but for aberrations and mask); positive z is farther from the objective. Amplitudes in ``zernike_nm`` are rms
     wavefronts in nm of the OSA/ANSI polynomials j = 0, 1, 2, ... (see `denseloc.optics.zernike`).
     """
-
-    tells_depth: ClassVar[bool] = True
 
     kind: Literal["pupil"] = "pupil"
     wavelength_nm: float = Field(gt=100, lt=5000, description="wavelength of emission in vacuum")
@@ -107,6 +105,11 @@ class PupilSettings(PSFSettings):
             fits = aligned(torch.zeros(381), torch.zeros(381), widths, widths, 41)
             likeness = (fits * sharpest).sum((1, 2)) / fits.square().sum((1, 2)).sqrt()
         return float(widths[likeness.argmax()]) * pixel
+
+    @property
+    def tells_depth(self) -> bool:
+        """Whether depths can be told apart: they can."""
+        return True
 
     def build(self, pixel_size_nm: PixelSize) -> PupilPSF:
         """Make the PSF for a pixel size."""

@@ -66,7 +66,7 @@ class SplineSettings(PSFSettings):
         return self
 
     @property
-    def tells_depth(self) -> bool:  # type: ignore[override]
+    def tells_depth(self) -> bool:
         """Whether depths can be told apart, so that a localizer is to find z."""
         return self.coefficients.shape[1] > 1
 

@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..data import Grid
-from ..localize import TrainableLocalizer
+from ..localize import InferringLocalizer
 from ..localize.draws import Draws, SetLaw, groups, single_pixels
 from ..localize.posterior import PixelPosterior
 from ..microscope import Microscope
@@ -37,14 +36,6 @@ LIGHT_PX = 3  # rim of a window whose light is not explained: emitters beyond it
 REACH_WIDTHS, LEAST_REACH_PX, MOST_REACH_PX = 2.5, 2, 6
 LEAST_ZONE_PX = 5
 BATCH_NUMBERS = 1 << 23  # pixels of expected frames that are rendered at once
-
-
-class Inferring(Protocol):
-    """A localizer that gives the posterior of the inner frames of windows, as that of DECODE does."""
-
-    def posterior_of_windows(self, photons: Tensor, conditions: Tensor, absent: Tensor | None = None) -> PixelPosterior:
-        """Give the posterior; see `denseloc.localize.decode.Decode.posterior_of_windows`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -136,7 +127,7 @@ class Waking:
 
     def __init__(
         self,
-        localizer: TrainableLocalizer,
+        localizer: InferringLocalizer,
         theta: Theta,
         microscope: Microscope,
         noise: Noise,
@@ -168,8 +159,7 @@ class Waking:
             trials: independent sets chosen for each frame.
         """
         context = self.localizer.context
-        inferring: Inferring = self.localizer  # type: ignore[assignment]
-        posterior = inferring.posterior_of_windows(windows.photons, windows.conditions)
+        posterior = self.localizer.posterior_of_windows(windows.photons, windows.conditions)
         names = ("logit", "mean", "sigma", "background")
         still = replace(posterior, **{name: getattr(posterior, name).detach() for name in names})
         inner = windows.photons.shape[1] - 2 * context

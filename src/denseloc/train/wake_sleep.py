@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ..description import Section
 from ..errors import TrainingError
-from ..localize import TrainableLocalizer
+from ..localize import InferringLocalizer
 from ..localize.draws import divergence
 from ..microscope import Microscope
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -113,7 +113,7 @@ class WakeSleep:
 
     def __init__(
         self,
-        localizer: TrainableLocalizer,
+        localizer: InferringLocalizer,
         theta: Theta,
         simulator: Simulator,
         windows: MovieWindows,
@@ -257,7 +257,7 @@ class WakeSleep:
         if self.settings.anchor == 0:
             return torch.zeros((), device=self.device)
         with torch.no_grad():
-            before = self.before.posterior_of_windows(windows.photons, windows.conditions)  # type: ignore[operator]
+            before = self.before.posterior_of_windows(windows.photons, windows.conditions)
         per_frame = max(1.0, float(before.probability.sum()) / len(before.logit))
         return self.settings.anchor * divergence(before, look.posterior).mean() / per_frame
 
@@ -299,7 +299,7 @@ class WakeSleep:
 
     # ---------------------------------------------------------------------------------------------------------------------- held out
 
-    def bound(self, localizer: TrainableLocalizer, theta: Theta, frames: MovieWindows | None = None) -> Tensor:
+    def bound(self, localizer: InferringLocalizer, theta: Theta, frames: MovieWindows | None = None) -> Tensor:
         """Give the bound of held-out frames, (windows,) nats per frame; those that choose if None. Always with the same random numbers."""
         held_out = self.held_out if frames is None else frames
         microscope = Microscope(theta.psf, self.simulator.microscope.camera, self.waking.microscope.grid)

@@ -13,7 +13,7 @@ from ..data import Movie
 from ..errors import Interrupted, ModelError, OutputError, TrainingError
 from ..files import alone, check_writable
 from ..formats import open_movie
-from ..localize import TrainableLocalizer
+from ..localize import InferringLocalizer
 from ..machine import choose_device, keep_memory
 from ..model_file import SUFFIX, Model, find_model, save_model
 from ..preparation import Preparation, prepare, serves_many
@@ -78,6 +78,7 @@ def adapt(
     report: Callable[[WakeSleepProgress], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
     stop: Callable[[], int] = lambda: 0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Adaptation:
     """Take a trained model to a real movie: network, PSF and rates learn from its frames and from simulations in turn (wake-sleep).
 
@@ -111,7 +112,7 @@ def adapt(
     """
     target, html = _targets(out, page, minutes)
     order = Order(
-        settings, minutes, samples, learn_psf, camera, choose_device(device), target.with_suffix(".checkpoint"), resume, say
+        settings, minutes, samples, learn_psf, camera, choose_device(device), target.with_suffix(".checkpoint"), resume, say, clock
     )
     with alone(target):
         _check_unfinished(order)
@@ -155,7 +156,7 @@ def _targets(out: Path | str, page: bool, minutes: float | None) -> tuple[Path, 
 def _given(model: Model | Path | str) -> Model:
     """Find the model, and refuse one whose network draws no emitters."""
     given = model if isinstance(model, Model) else find_model(model)
-    if not isinstance(given.localizer, TrainableLocalizer) or not hasattr(given.localizer, "posterior_of_windows"):
+    if not isinstance(given.localizer, InferringLocalizer):
         raise ModelError(
             f"model {given.name} is of method '{given.experiment.localizer.kind}', which gives no distribution over emitters; adapt takes models "
             "of method 'decode'"

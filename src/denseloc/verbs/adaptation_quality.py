@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..camera import Camera
 from ..data import Emitters, Localizations
-from ..localize import Localizer
-from ..localize.candidates import candidates
+from ..localize import InferringLocalizer
 from ..microscope import Microscope
 from ..optics import PSF
 from ..report.adaptation import Pictures
@@ -43,7 +42,7 @@ class Quality:
 
 @torch.no_grad()
 def quality_of(
-    localizer: Localizer, psf: PSF, background_factor: float, windows: MovieWindows, noise: Noise, camera: Camera
+    localizer: InferringLocalizer, psf: PSF, background_factor: float, windows: MovieWindows, noise: Noise, camera: Camera
 ) -> tuple[Quality, Pictures]:
     """Localize the inner frames of windows and compare the picture of what was found with them."""
     size = localizer.scales.pixel_size_nm
@@ -53,8 +52,7 @@ def quality_of(
     pictures: list[tuple[Tensor, Tensor, Tensor]] = []
     for i in range(len(windows)):
         one = windows.select(slice(i, i + 1))
-        posterior = localizer.posterior_of_windows(one.photons, one.conditions)  # type: ignore[operator]
-        table = localizer.decode(candidates(posterior, 0, (0, 0)))  # type: ignore[operator]
+        table = localizer.localize_windows(one.photons, one.conditions)
         tables.append(table if localizer.correction is None else localizer.correction.apply(table, size))
         frames = one.inner(localizer.context)
         emitters = _emitters(table, frames.device)

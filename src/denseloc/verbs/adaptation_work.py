@@ -20,7 +20,7 @@ from ..camera import Camera
 from ..data import Movie
 from ..errors import TrainingError
 from ..experiment import Experiment
-from ..localize import TrainableLocalizer
+from ..localize import InferringLocalizer
 from ..machine import free_bytes
 from ..model_file import Model
 from ..optics import PSF
@@ -57,6 +57,7 @@ class Order:
         checkpoint: its file.
         resume: go on from it.
         say: told what was decided.
+        clock: seconds by which rounds are counted out.
     """
 
     settings: WakeSleepSettings | None
@@ -68,6 +69,7 @@ class Order:
     checkpoint: Path
     resume: bool
     say: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
 
     def wanted(self, seed: int) -> WakeSleepSettings:
         """Give the schedule, its rounds not counted yet."""
@@ -157,7 +159,7 @@ class Work:
     def __init__(self, movie: Movie, ready: Preparation, shares: Shares, order: Order) -> None:
         self.ready, self.order = ready, order
         self.localizer = localizer_for(ready)
-        assert isinstance(self.localizer, TrainableLocalizer)
+        assert isinstance(self.localizer, InferringLocalizer)
         self.document = document_for(ready, order.camera, INNER + 2 * self.localizer.context)
         self.noise = Noise(ready.conditions.excess, ready.conditions.noise_variance)
         kept = order.kept()
@@ -176,7 +178,7 @@ class Work:
     def _loop(self, schedule: WakeSleepSettings, checkpoint: Path | None) -> WakeSleep:
         """Make a loop with a localizer and a PSF of its own."""
         learner, law = copy.deepcopy(self.localizer), copy.deepcopy(self.first_psf)
-        assert isinstance(learner, TrainableLocalizer)
+        assert isinstance(learner, InferringLocalizer)
         theta = Theta(law, learner.scales, beginning_of(self.ready, self.document), learn_psf=schedule.learn_psf)
         simulator = self.document.build_simulator(learner, self.order.device)
         learn, choose = self.windows.learn, self.windows.choose
@@ -195,7 +197,7 @@ class Work:
         if self.order.settings is not None:
             return wanted
         minutes = MINUTES if self.order.minutes is None else self.order.minutes
-        steps = steps_that_fit(self._loop(wanted.model_copy(update={"theta_first": 0.0}), None), minutes)
+        steps = steps_that_fit(self._loop(wanted.model_copy(update={"theta_first": 0.0}), None), minutes, self.order.clock)
         say(f"{steps} rounds fit into {minutes:g} minutes")
         return wanted.model_copy(update={"steps": steps})
 
@@ -214,10 +216,10 @@ class Work:
         """Compare the best state with the beginning by the windows that had no part in choosing it."""
         loop, judge = self.loop, self.windows.judge.to(self.order.device)
 
-        def bound(localizer: TrainableLocalizer, theta: Theta) -> Tensor:
+        def bound(localizer: InferringLocalizer, theta: Theta) -> Tensor:
             return loop.bound(localizer, theta, judge)
 
-        assert isinstance(self.before, TrainableLocalizer)
+        assert isinstance(self.before, InferringLocalizer)
         old, new = bound(self.before, loop.first_theta), bound(loop.localizer, loop.theta)
         return Judged(Gain.of(new, old), Gain.of(new, bound(self.before, loop.theta)))
 
@@ -259,13 +261,13 @@ class Work:
         }
 
 
-def steps_that_fit(trial: WakeSleep, minutes: float) -> int:
+def steps_that_fit(trial: WakeSleep, minutes: float, clock: Callable[[], float]) -> int:
     """Time some rounds, and say how many fit."""
     trial.one_round()
-    began = time.monotonic()
+    began = clock()
     for _ in range(TIMED):
         trial.one_round()
-    each = max((time.monotonic() - began) / TIMED, 1e-4)
+    each = max((clock() - began) / TIMED, 1e-4)
     return min(MOST_STEPS, max(LEAST_STEPS, round(RESERVED * 60 * minutes / each)))
 
 
