@@ -18,7 +18,7 @@ from ..description import Range, Section
 from ..errors import TrainingError
 from ..localize import Batch, TrainableLocalizer
 from .checkpoint import load_checkpoint, save_checkpoint
-from .muon import Muon
+from .optimizers import network_optimizers
 from .simulate import Simulator
 from .validate import Score, score
 
@@ -126,7 +126,9 @@ class Trainer:
         self.localizer = localizer.to(self.device).train()
         self.simulator, self.settings, self.checkpoint, self.mark = simulator, settings, checkpoint, mark
         self.generator = torch.Generator(self.device).manual_seed(settings.seed)
-        self.optimizers = self._optimizers()
+        self.optimizers = network_optimizers(
+            localizer, settings.learning_rate, settings.muon_rate if settings.optimizer == "muon" else 0.0, settings.weight_decay
+        )
         self.averaged = copy.deepcopy(localizer).eval()
         self.step, self.rate, self.seconds, self.simulating = 0, 1.0, 0.0, 0.0
         self.loss, self.norm, self.rollbacks = math.nan, math.nan, 0
@@ -140,19 +142,6 @@ class Trainer:
     def parts(self) -> dict[str, nn.Module]:
         """Give by name what the optimizers change and checkpoints keep."""
         return {"localizer": self.localizer, "averaged": self.averaged}
-
-    def _optimizers(self) -> list[torch.optim.Optimizer]:
-        s = self.settings
-        hidden = self.localizer.hidden_weights() if s.optimizer == "muon" else []
-        taken = {id(weight) for weight in hidden}
-        rest = [weight for weight in self.localizer.parameters() if id(weight) not in taken]
-        optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=s.learning_rate, weight_decay=s.weight_decay)]
-        if hidden:
-            optimizers.append(Muon(hidden, lr=s.muon_rate, weight_decay=s.weight_decay))
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["peak"] = group["lr"]
-        return optimizers
 
     def run(
         self, report: Callable[[Progress], None] = lambda _: None, every: int = 50, stop: Callable[[], bool] = lambda: False

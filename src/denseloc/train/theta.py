@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..camera import density
+from ..data import Emitters
 from ..localize.base import Scales
 from ..localize.draws import Draws, SetLaw
 from ..optics import PSF
@@ -60,6 +61,7 @@ class Theta(nn.Module):
     """
 
     first_maps: Tensor
+    misfit: Tensor
 
     def __init__(self, psf: PSF, scales: Scales, beginning: Beginning, *, learn_psf: bool = True) -> None:
         super().__init__()
@@ -92,6 +94,9 @@ class Theta(nn.Module):
         for value in (self.z_mean, self.z_log_sd):
             value.requires_grad_(scales.z_unit_nm > 0)
         psf.requires_grad_(False)
+        self.register_buffer(
+            "misfit", torch.tensor(math.nan)
+        )  # relative error of molecules' light, once the PSF was fitted to some
         self.learned = self._free_psf() if learn_psf else []
 
     def _free_psf(self) -> list[str]:
@@ -127,6 +132,29 @@ class Theta(nn.Module):
         y_nm, x_nm = self.scales.pixel_size_nm
         return math.exp(float(self.log_per_px.detach())) / (y_nm * x_nm * 1e-6)
 
+    @property
+    def maps_peak(self) -> float:
+        """Largest value of the PSF that the maps belong to."""
+        return self.bounds["psf.maps"][1] / MAPS_MOVE
+
+    @torch.no_grad()
+    def count(self, emitters: Emitters, number: Tensor, pixels: int) -> None:
+        """Set the rates to those of molecules that were found.
+
+        Args:
+            emitters: with photons and depths.
+            number: how many were found, the sum of their probabilities.
+            pixels: of all frames, that they were found in.
+        """
+        light = (emitters.photons.clamp(min=1) / self.scales.photon_unit).log()
+        self.log_per_px.fill_(float((number / pixels).clamp(min=1e-6).log()))
+        self.photons_mean.fill_(float(light.mean()))
+        self.photons_log_sd.fill_(float(light.std().clamp(min=1e-2).log()))
+        if self.scales.z_unit_nm:
+            depth = emitters.z_nm / self.scales.z_unit_nm
+            self.z_mean.fill_(float(depth.mean()))
+            self.z_log_sd.fill_(float(depth.std().clamp(min=1e-3).log()))
+
     def log_prior(self, law: SetLaw, draws: Draws) -> Tensor:
         """Log-probability (k, n) of drawn sets: Poisson number, even places, normal laws of log photons and z."""
         _, _, z, brightness = draws.value.unbind(-1)
@@ -148,11 +176,11 @@ class Theta(nn.Module):
 
     # --------------------------------------------------------------------------------------------------------------------- the ascent
 
-    def groups(self, rate: float) -> list[dict[str, Any]]:
-        """Step sizes relative to each parameter's usual size."""
+    def groups(self, rate: float, *, psf: bool = True) -> list[dict[str, Any]]:
+        """Step sizes relative to each parameter's usual size; those of the PSF are left out where ``psf`` is False."""
         rates: dict[float, list[nn.Parameter]] = {}
         for name, value in self.named_parameters():
-            if value.requires_grad:
+            if value.requires_grad and (psf or not name.startswith("psf.")):
                 size = 1.0
                 if name == "psf.maps":
                     size = 0.2 * self.bounds[name][1]
@@ -203,7 +231,7 @@ class Theta(nn.Module):
         found = {name: float(self.psf.get_parameter(name).detach()) for name in self.learned if name != "maps"}
         if "maps" in self.learned:
             most = float((self.psf.get_parameter("maps").detach() - self.first_maps).abs().max())
-            found["largest change of the maps"] = most / self.bounds["psf.maps"][1] * MAPS_MOVE
+            found["largest change of the maps"] = most / self.maps_peak
         found |= {
             "background, factor": math.exp(float(self.log_background.detach())),
             "noise variance, factor": math.exp(float(self.log_noise.detach())),

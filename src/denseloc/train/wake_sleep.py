@@ -1,14 +1,13 @@
 """Wake-sleep: a localizer and the parameters of its microscope learned from a movie and from simulations in turn.
 
 A wake step looks at frames of the movie: theta climbs the likelihood of what the network sees in them, the network learns the sets
-that explain them best (auto-encoder learning). A sleep step is one of simulator learning, with the PSF and the density that theta
-has now. Both together are the reweighted wake-sleep of the paper. At first theta moves alone, so that the network is not taught by
-a PSF that is off.
+that explain them best (auto-encoder learning). A sleep step is one of simulator learning, with the PSF that theta has now. Both
+together are the reweighted wake-sleep of the paper. Its PSF moves with the wake steps; here it may instead be fitted to molecules of
+the movie, at first and now and then (`in_situ`), which takes seconds and does not follow the network's errors.
 
 Against collapse: bounds on theta, a divergence to the network as it was before, and held-out frames that choose the best state.
 
-Source: Speiser, Turaga, Macke 2019, sections 1.6 and 1.7; Bornschein and Bengio, arXiv 1406.2751. Ours: the anchor, the beginning
-with theta alone.
+Source: Speiser, Turaga, Macke 2019, sections 1.6 and 1.7; Bornschein and Bengio, arXiv 1406.2751. Ours: the anchor, the PSF's fits.
 """
 
 from __future__ import annotations
@@ -33,6 +32,8 @@ from ..localize.draws import divergence
 from ..microscope import Microscope
 from .checkpoint import load_checkpoint, save_checkpoint
 from .gain import Gain
+from .in_situ import fit_in_situ, see
+from .optimizers import network_optimizers
 from .simulate import Simulator
 from .theta import Theta
 from .wake import Look, MovieWindows, Noise, Waking
@@ -52,11 +53,18 @@ class WakeSleepSettings(Section):
     trials: int = Field(2, ge=1, le=64, description="independent sets among them that are learned from")
     zoned: bool = Field(True, description="draw windows zone by zone; else whole, as in the paper")
     windows: int = Field(6, ge=1, le=4096, description="windows of the movie in a wake step")
-    sleep_batch: int = Field(8, ge=1, le=4096, description="simulated windows in a sleep step")
+    sleep_batch: int = Field(24, ge=1, le=4096, description="simulated windows in a sleep step")
     sleeps: int = Field(1, ge=0, le=16, description="sleep steps in a round; 0 is as phases = 'wake'")
     learn_psf: bool = Field(True, description="learn the PSF's shape too")
-    theta_first: float = Field(0.15, ge=0, le=1, description="share of the rounds at the beginning in which only theta moves")
-    learning_rate: float = Field(3e-4, gt=0, description="largest rate of AdamW")
+    psf_fits: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="times that the PSF is fitted to molecules of the movie, evenly from the first round on; 0: wake steps move it, as in the paper",
+    )
+    theta_first: float = Field(0.0, ge=0, le=1, description="share of the rounds at the beginning in which only theta moves")
+    learning_rate: float = Field(1.2e-3, gt=0, description="largest rate of AdamW")
+    muon_rate: float = Field(0.01, ge=0, description="largest rate of Muon, for hidden weights; 0 for AdamW alone")
     theta_rate: float = Field(0.02, gt=0, description="largest step of theta, relative to each parameter's size")
     average: float = Field(0.99, ge=0, lt=1, description="decay of the running average of the weights, which is what is kept")
     clip: float = Field(5.0, gt=0, description="largest norm of the network's gradient")
@@ -143,7 +151,8 @@ class WakeSleep:
             zoned=settings.zoned,
         )
         self.generator = torch.Generator(self.device).manual_seed(settings.seed)
-        self.optimizers = self._optimizers()
+        self.network_optimizers = network_optimizers(localizer, settings.learning_rate, settings.muon_rate)
+        self.theta_optimizer = torch.optim.Adam(theta.groups(settings.theta_rate, psf=settings.psf_fits == 0), betas=(0.9, 0.98))
         self.averaged = copy.deepcopy(localizer).eval()
         self.before = copy.deepcopy(localizer).eval().requires_grad_(False)
         self.best = copy.deepcopy(localizer).eval()
@@ -160,13 +169,10 @@ class WakeSleep:
         """What a checkpoint holds besides localizer and average."""
         return {"theta": self.theta, "best": self.best, "best_theta": self.best_theta}
 
-    def _optimizers(self) -> list[torch.optim.Optimizer]:
-        s = self.settings
-        network = torch.optim.AdamW(self.localizer.parameters(), lr=s.learning_rate, weight_decay=0.0)
-        theta = torch.optim.Adam(self.theta.groups(s.theta_rate), betas=(0.9, 0.98))
-        for group in network.param_groups:
-            group["peak"] = group["lr"]
-        return [network, theta]
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """All of them, in the order of a checkpoint."""
+        return [*self.network_optimizers, self.theta_optimizer]
 
     def _width_px(self) -> float:
         return float(self.theta.psf.described().width_in_focus_nm()) / self.side_nm
@@ -219,6 +225,8 @@ class WakeSleep:
     def one_round(self) -> None:
         """Take a wake step and the sleep steps that go with it, as the schedule says; does not count."""
         s = self.settings
+        if self.theta.learned and self.step in {round(i * s.steps / s.psf_fits) for i in range(s.psf_fits)}:
+            self._fit_psf()
         self._schedule()
         theta_alone = s.phases != "sleep" and self.step < s.theta_first * s.steps
         if s.phases != "sleep":
@@ -237,6 +245,13 @@ class WakeSleep:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
 
+    def _fit_psf(self) -> None:
+        """Fit theta to molecules that the network finds in the movie."""
+        microscope = Microscope(self.theta.psf, self.simulator.microscope.camera, self.waking.microscope.grid)
+        fitted = fit_in_situ(self.theta, see(self.averaged, self.told(self.windows)), microscope, self.waking.noise)
+        if fitted is None:
+            self.messages.append(f"round {self.step}: the PSF is kept as it is; too few molecules were found to fit it to")
+
     def _wake(self, theta_alone: bool) -> None:
         """Look at some windows; theta learns, and the network unless theta is to move alone."""
         s = self.settings
@@ -249,7 +264,7 @@ class WakeSleep:
         loss = self.waking.theta_loss(look, chosen)
         if not theta_alone:
             loss = loss + self.waking.network_loss(look, chosen) + self._anchored(look, windows)
-        self._step(loss, [self.optimizers[1]] if theta_alone else self.optimizers)
+        self._step(loss, [self.theta_optimizer] if theta_alone else self.optimizers)
         self.theta.keep()
 
     def _anchored(self, look: Look, windows: MovieWindows) -> Tensor:
@@ -267,7 +282,7 @@ class WakeSleep:
         began = time.monotonic()
         batch = self.simulator.draw(self.settings.sleep_batch, self.generator)
         self.simulating += time.monotonic() - began
-        self._step(self.localizer.batch_loss(batch), [self.optimizers[0]])
+        self._step(self.localizer.batch_loss(batch), self.network_optimizers)
 
     def _step(self, loss: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """Take one step, unless it is not a finite one."""

@@ -1,7 +1,8 @@
 """Windows of a movie that a model is adapted to: which frames are learned from, which choose the best state, and which judge it.
 
-Blocks of frames follow one another; every sixth is held out, in short movies up to every third. Of these one chooses and the next judges,
-in turn: what was chosen for being best looks better than it is where it was chosen. Held-out windows do not overlap.
+Blocks of frames follow one another; every sixth is held out, in short movies up to every third, so that few differences do not decide.
+Of these one chooses and the next judges, in turn: what was chosen for being best looks better than it is where it was chosen. Held-out
+windows do not overlap.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from ..train.wake import MovieWindows
 LEAST_MOLECULES = 100
 SIDE_PX, LEAST_SIDE_PX = 32, 16
 INNER = 3  # frames of a window that are looked at
-MOST_BLOCKS, MOST_WINDOWS, MOST_HELD_OUT = 400, 2500, 30
+MOST_BLOCKS, MOST_WINDOWS, MOST_HELD_OUT = 400, 2500, 90
 HOLD_OUT = (6, 5, 4, 3)  # every so many blocks one is held out: the first number that leaves enough
-LEAST_HELD_OUT = 8
-"""Separate windows in each half of what is held out: a standard error of fewer values is itself wrong by more than a quarter."""
+ENOUGH_HELD_OUT = 30  # separate windows in each half of what is held out, where a third of the movie gives so many
+LEAST_HELD_OUT = 8  # a standard error of fewer values is itself wrong by more than a quarter
 LEAST_BLOCKS = 2  # of each half: one flash or jump in one block must not decide
 MOST_FULL = 1e-3  # share of full pixels
 
@@ -111,14 +112,14 @@ def share_out(movie: Movie, localizer: Localizer) -> Shares:
     t = INNER + 2 * localizer.context
     side = min(SIDE_PX, *(length // localizer.align_px * localizer.align_px for length in movie.shape_px))
     places = math.prod(length // side for length in movie.shape_px)
-    wanted = max(LEAST_BLOCKS, math.ceil(LEAST_HELD_OUT / places))
+    wanted, enough = (max(LEAST_BLOCKS, math.ceil(number / places)) for number in (LEAST_HELD_OUT, ENOUGH_HELD_OUT))
     first, last = movie.frames
     starts = np.arange(first, last - t + 1, t)
     starts = _spread(starts, MOST_BLOCKS)
     for every in HOLD_OUT:
         is_held = np.arange(len(starts)) % every == every - 1
         held = starts[is_held].tolist()
-        if len(held) // 2 >= wanted:
+        if len(held) // 2 >= (wanted if every == HOLD_OUT[-1] else enough):
             return Shares(t, side, tuple(starts[~is_held].tolist()), tuple(held[1::2]), tuple(held[::2]))
     rows, columns = movie.shape_px
     blocks = len(starts) // HOLD_OUT[-1] // 2

@@ -42,6 +42,8 @@ LEAST_STEPS, MOST_STEPS = 20, 20000
 RESERVED = 0.85  # of the minutes that the rounds may take; the rest is for looking at held-out frames
 RECALIBRATION_BATCHES = 20
 MEMORY_SHARE = 0.4
+MUCH_MISFIT = 0.15
+"""Above this the kind of PSF is wrong: where it is right some percent are left, and 30 where a plane is learned of molecules out of focus."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Order:
         """Give the schedule, its rounds not counted yet."""
         if self.settings is not None:
             return self.settings
-        usual = WakeSleepSettings(learn_psf=self.learn_psf, seed=seed)
+        usual = WakeSleepSettings(phases="sleep", learn_psf=self.learn_psf, seed=seed)
         return usual if self.samples is None else usual.model_copy(update={"samples": self.samples})
 
     def kept(self) -> WakeSleepSettings | None:
@@ -113,14 +115,22 @@ class Judged:
     Args:
         gain: of model and theta together.
         network_gain: of the network alone, both seen with the new theta.
+        misfit: relative error of molecules' light that the fitted PSF leaves; nan where none was fitted.
     """
 
     gain: Gain
     network_gain: Gain
+    misfit: float
 
     @property
     def refused(self) -> str | None:
         """Why the adapted model is not written, or None."""
+        if self.misfit > MUCH_MISFIT:
+            return (
+                f"the PSF that fits the movie's molecules best misses {100 * self.misfit:.0f} % of their light: they look too different from each "
+                "other for a PSF of this kind, as molecules out of focus do for a model without depth; take a model whose PSF has depth, or "
+                "calibrate one from beads"
+            )
         if self.gain.mean == self.gain.error == 0:
             return (
                 "no state on the way explains held-out frames better than the model as it is: it suits the movie, or the movie does "
@@ -197,7 +207,9 @@ class Work:
         if self.order.settings is not None:
             return wanted
         minutes = MINUTES if self.order.minutes is None else self.order.minutes
-        steps = steps_that_fit(self._loop(wanted.model_copy(update={"theta_first": 0.0}), None), minutes, self.order.clock)
+        steps = steps_that_fit(
+            self._loop(wanted.model_copy(update={"theta_first": 0.0, "psf_fits": 0}), None), minutes, self.order.clock
+        )
         say(f"{steps} rounds fit into {minutes:g} minutes")
         return wanted.model_copy(update={"steps": steps})
 
@@ -221,7 +233,7 @@ class Work:
 
         assert isinstance(self.before, InferringLocalizer)
         old, new = bound(self.before, loop.first_theta), bound(loop.localizer, loop.theta)
-        return Judged(Gain.of(new, old), Gain.of(new, bound(self.before, loop.theta)))
+        return Judged(Gain.of(new, old), Gain.of(new, bound(self.before, loop.theta)), float(loop.theta.misfit))
 
     def qualities(self) -> tuple[tuple[Quality, Quality], tuple[Pictures, Pictures]]:
         """Say what the models before and after make of the windows that judge, and show some."""
