@@ -16,9 +16,9 @@ from denseloc.model_file import Model, load_model, save_model
 from denseloc.train.theta import Beginning, Theta
 from denseloc.train.wake import MovieWindows, Noise
 from denseloc.train.wake_sleep import WakeSleep, WakeSleepSettings
+from denseloc.verbs.adaptation_work import steps_that_fit
 
 SIDE_PX, INNER, WINDOWS, HELD_OUT = 32, 3, 600, 40
-TIMED = 4
 
 
 def windows_of(drawn: Drawn, localizer: InferringLocalizer, n: int, seed: int) -> MovieWindows:
@@ -42,12 +42,7 @@ def adapted(
         return load_model(file), json.loads(kept.read_text())
     usual = WakeSleepSettings(**{"anchor": 0.0 if settings.get("phases") == "wake" else 0.01, "seed": 1, **settings})
     trial = _loop(model, document, drawn, usual.model_copy(update={"theta_first": 0.0}))
-    trial.one_round()
-    began = time.process_time()
-    for _ in range(TIMED):
-        trial.one_round()
-    each = (time.process_time() - began) / TIMED
-    steps = max(10, round(60 * minutes * setting.scale / each))
+    steps = steps_that_fit(trial, minutes * setting.scale, time.process_time)
     loop = _loop(model, document, drawn, usual.model_copy(update={"steps": steps, "checks": 5, "patience": 6}))
     loop.run(
         lambda p: (

@@ -25,7 +25,7 @@ DENSITY = 0.6
 NOTHING_FOUND = -169.0  # efficiency where there is no pair: Jaccard 0, errors as large as the tolerance
 WIDTH_NM = 130.0
 WAYS: dict[str, dict[str, Any]] = {
-    "simulator": {"phases": "sleep", "learn_psf": False},
+    "simulator": {"phases": "sleep", "learn_psf": False, "psf_fits": 0},
     "AEL, PSF fixed": {"phases": "wake", "learn_psf": False},
     "AEL, PSF learned": {"phases": "wake", "learn_psf": True},
     "combined, PSF fixed": {"phases": "both", "learn_psf": False},

@@ -70,7 +70,7 @@ def test_a_model_gets_the_movie_s_psf(place: Place, wide: Path, tmp_path: Path) 
     page = (tmp_path / "adapted.html").read_text()
     assert "explains held-out frames better" in page
     assert page.count("data:image/png") == 3
-    for words in ("psf.width_nm", "8 windows that choose the best state, 8 others that judge it", "loads nothing from elsewhere"):
+    for words in ("psf.width_nm", "8 windows that choose the best state, 12 others that judge it", "loads nothing from elsewhere"):
         assert words in page
 
 
@@ -79,7 +79,7 @@ def test_nothing_gained_is_refused_with_a_code_of_its_own(
 ) -> None:
     movie = simulate(place.document, tmp_path / "same.tif", n_frames=84, shape_px=(64, 64), seed=4).movie
     still = {**QUICK, "steps": 2, "theta_rate": 1e-7, "learning_rate": 1e-9}
-    monkeypatch.setattr(adaptation_work, "steps_that_fit", lambda trial, minutes: 2)
+    monkeypatch.setattr(adaptation_work, "steps_that_fit", lambda trial, minutes, clock: 2)
     monkeypatch.setattr(adaptation_work, "WakeSleepSettings", lambda **more: WakeSleepSettings(**{**still, **more}))
     out = tmp_path / "none.safetensors"
     answer = command("adapt", place.model, movie, "-o", out, "--minutes", "0.1")
@@ -212,7 +212,7 @@ def test_minutes_and_other_wishes_on_going_on(
     assert "going on after round 1 of 2" in answer.out
     assert "--minutes counts only for a new adaptation" in answer.out
     assert (f"next     denseloc localize {wide} --model {out} -o TABLE" in answer.out) == (answer.code == 0)
-    monkeypatch.setattr(adaptation_work, "steps_that_fit", lambda trial, minutes: 1)
+    monkeypatch.setattr(adaptation_work, "steps_that_fit", lambda trial, minutes, clock: 1)
     monkeypatch.setattr(adaptation_work, "WakeSleepSettings", lambda **more: WakeSleepSettings(**{**QUICK, **more}))
     answer = command("adapt", place.model, wide, "-o", out, "--resume", "--minutes", "1", "--keep-psf", "--samples", "2")
     assert "there is no a.checkpoint to go on from; it begins from the beginning" in answer.out
@@ -225,10 +225,10 @@ def test_other_frames_choose_than_judge(place: Place, wide: Path) -> None:
 
     movie, model = open_movie(wide), load_model(place.model)
     shares = share_out(movie, model.localizer)
-    assert (shares.learn[:4], shares.choose, shares.judge) == ((0, 5, 10, 20), (35, 75), (15, 55))
+    assert (shares.learn[:4], shares.choose, shares.judge) == ((0, 5, 15, 20), (25, 55), (10, 40, 70))
     ready = prepare(movie, model, None, None)
     first, again = (gather(movie, ready, model.localizer, shares, 1) for _ in range(2))
-    assert len(first.choose) == len(first.judge) == 8
+    assert (len(first.choose), len(first.judge)) == (8, 12)
     for part in ("learn", "choose", "judge"):
         assert torch.equal(getattr(first, part).photons, getattr(again, part).photons)
     for corners in (corners_of((70, 64), 32, 4, np.random.default_rng(seed), apart=True) for seed in range(5)):

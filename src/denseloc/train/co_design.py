@@ -52,6 +52,7 @@ class CoDesign(Trainer):
     ) -> None:
         self.psf, self.design = psf, design
         super().__init__(localizer, simulator, training, device, checkpoint, mark)
+        self.optimizers.append(self._mask_optimizer())
 
     @property
     def steps(self) -> int:
@@ -97,11 +98,11 @@ class CoDesign(Trainer):
             self.psf.renew()
         return taken
 
-    def _optimizers(self) -> list[torch.optim.Optimizer]:
-        mask: torch.optim.Optimizer = torch.optim.Adam(self.psf.mask.parameters(), lr=self.design.learning_rate, betas=(0.9, 0.99))
+    def _mask_optimizer(self) -> torch.optim.Optimizer:
+        mask = torch.optim.Adam(self.psf.mask.parameters(), lr=self.design.learning_rate, betas=(0.9, 0.99))
         for group in mask.param_groups:
             group["peak"], group["mask"] = group["lr"], True
-        return [*super()._optimizers(), mask]
+        return mask
 
     def _rate(self, group: dict[str, Any]) -> float:
         rate = super()._rate(group)

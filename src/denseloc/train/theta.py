@@ -9,6 +9,7 @@ Source: Speiser, Turaga, Macke 2019, sections 1.1 to 1.3.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -94,9 +95,7 @@ class Theta(nn.Module):
         for value in (self.z_mean, self.z_log_sd):
             value.requires_grad_(scales.z_unit_nm > 0)
         psf.requires_grad_(False)
-        self.register_buffer(
-            "misfit", torch.tensor(math.nan)
-        )  # relative error of molecules' light, once the PSF was fitted to some
+        self.register_buffer("misfit", torch.tensor(0.0))  # relative error of molecules' light; 0 before a PSF was fitted to any
         self.learned = self._free_psf() if learn_psf else []
 
     def _free_psf(self) -> list[str]:
@@ -154,6 +153,12 @@ class Theta(nn.Module):
             depth = emitters.z_nm / self.scales.z_unit_nm
             self.z_mean.fill_(float(depth.mean()))
             self.z_log_sd.fill_(float(depth.std().clamp(min=1e-3).log()))
+
+    def with_psf_of(self, other: Theta) -> Theta:
+        """Give a copy with the PSF of another theta."""
+        copied = copy.deepcopy(self)
+        copied.psf.load_state_dict(other.psf.state_dict())
+        return copied
 
     def log_prior(self, law: SetLaw, draws: Draws) -> Tensor:
         """Log-probability (k, n) of drawn sets: Poisson number, even places, normal laws of log photons and z."""

@@ -157,7 +157,6 @@ class WakeSleep:
         self.before = copy.deepcopy(localizer).eval().requires_grad_(False)
         self.best = copy.deepcopy(localizer).eval()
         self.first_theta, self.best_theta = copy.deepcopy(theta), copy.deepcopy(theta)
-        self.first: Tensor | None = None
         self.step, self.rate, self.seconds, self.simulating = 0, 1.0, 0.0, 0.0
         self.loss, self.norm, self.rollbacks = 0.0, 0.0, 0
         self.history: list[dict[str, Any]] = []
@@ -225,7 +224,7 @@ class WakeSleep:
     def one_round(self) -> None:
         """Take a wake step and the sleep steps that go with it, as the schedule says; does not count."""
         s = self.settings
-        if self.theta.learned and self.step in {round(i * s.steps / s.psf_fits) for i in range(s.psf_fits)}:
+        if self.step in {round(i * s.steps / s.psf_fits) for i in range(s.psf_fits)}:
             self._fit_psf()
         self._schedule()
         theta_alone = s.phases != "sleep" and self.step < s.theta_first * s.steps
@@ -330,6 +329,10 @@ class WakeSleep:
                 found.append(look.bound.reshape(-1, inner).mean(1))
         return torch.cat(found)
 
+    def bound_before(self, frames: MovieWindows | None = None) -> Tensor:
+        """Give what `bound` gives for localizer and PSF as they were. The rest of theta is that of now: what is known of a movie betters no model."""
+        return self.bound(self.before, self.theta.with_psf_of(self.first_theta), frames)
+
     def told(self, windows: MovieWindows, theta: Theta | None = None) -> MovieWindows:
         """Tell the localizer the PSF's present width, where it is told any."""
         if self.simulator.reference is not None:
@@ -342,9 +345,7 @@ class WakeSleep:
     def _check(self) -> None:
         """Look at the held-out frames, and keep the state if it is the best."""
         now = self.bound(self.averaged, self.theta)
-        if self.first is None:  # at the beginning, and after going on from a checkpoint
-            self.first = self.bound(self.before, self.first_theta)
-        gain = Gain.of(now, self.first).mean if self.history else 0.0
+        gain = Gain.of(now, self.bound_before()).mean if self.history else 0.0
         is_best = not self.history or gain > max(entry["gain"] for entry in self.history)
         if is_best or self.settings.phases == "sleep":
             self.best.load_state_dict(self.averaged.state_dict())

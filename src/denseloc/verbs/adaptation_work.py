@@ -115,7 +115,7 @@ class Judged:
     Args:
         gain: of model and theta together.
         network_gain: of the network alone, both seen with the new theta.
-        misfit: relative error of molecules' light that the fitted PSF leaves; nan where none was fitted.
+        misfit: relative error of molecules' light that the fitted PSF leaves; 0 where none was fitted.
     """
 
     gain: Gain
@@ -207,9 +207,7 @@ class Work:
         if self.order.settings is not None:
             return wanted
         minutes = MINUTES if self.order.minutes is None else self.order.minutes
-        steps = steps_that_fit(
-            self._loop(wanted.model_copy(update={"theta_first": 0.0, "psf_fits": 0}), None), minutes, self.order.clock
-        )
+        steps = steps_that_fit(self._loop(wanted.model_copy(update={"theta_first": 0.0}), None), minutes, self.order.clock)
         say(f"{steps} rounds fit into {minutes:g} minutes")
         return wanted.model_copy(update={"steps": steps})
 
@@ -232,8 +230,10 @@ class Work:
             return loop.bound(localizer, theta, judge)
 
         assert isinstance(self.before, InferringLocalizer)
-        old, new = bound(self.before, loop.first_theta), bound(loop.localizer, loop.theta)
-        return Judged(Gain.of(new, old), Gain.of(new, bound(self.before, loop.theta)), float(loop.theta.misfit))
+        new = bound(loop.localizer, loop.theta)
+        return Judged(
+            Gain.of(new, loop.bound_before(judge)), Gain.of(new, bound(self.before, loop.theta)), float(loop.theta.misfit)
+        )
 
     def qualities(self) -> tuple[tuple[Quality, Quality], tuple[Pictures, Pictures]]:
         """Say what the models before and after make of the windows that judge, and show some."""
@@ -274,13 +274,15 @@ class Work:
 
 
 def steps_that_fit(trial: WakeSleep, minutes: float, clock: Callable[[], float]) -> int:
-    """Time some rounds, and say how many fit."""
-    trial.one_round()
+    """Time some rounds, the first with a fit of the PSF, and say how many fit."""
     began = clock()
+    trial.one_round()
+    fits = trial.settings.psf_fits * (clock() - began)
+    trial.step, began = 1, clock()
     for _ in range(TIMED):
         trial.one_round()
     each = max((clock() - began) / TIMED, 1e-4)
-    return min(MOST_STEPS, max(LEAST_STEPS, round(RESERVED * 60 * minutes / each)))
+    return min(MOST_STEPS, max(LEAST_STEPS, round((RESERVED * 60 * minutes - fits) / each)))
 
 
 def _mark(ready: Preparation, movie: Movie, shares: Shares) -> str:
