@@ -138,6 +138,19 @@ def test_a_wrong_camera_is_noticed_by_a_model_that_measures_it_otherwise(documen
     assert "camera" in check(general, movie, pixel_size_nm=100, camera=parse_camera(wrong), device="cpu").suitability.topics
 
 
+def test_a_movie_in_depth_is_named_to_a_model_without(document):
+    general = find_model("general-2d")
+    values = general.experiment.to_json()
+    values["camera"] = {"kind": "scmos", "offset_counts": 100.0, "electrons_per_count": 0.45, "read_noise_electrons": 1.6}
+    values["psf"] = {"kind": "astigmatic", "width_nm": 120.0, "focus_a_nm": -250.0, "focus_b_nm": 250.0, "depth_nm": 350.0}
+    values["specimen"] |= {"density_per_um2": 0.3, "z_nm": [100, 500], "photons": {"kind": "constant", "photons": 2000.0}}
+    values["specimen"]["background"]["photons"] = 20.0
+    camera = parse_camera("offset=100,electrons_per_count=0.45,read_noise=1.6")
+    found = check(general, movie_of(values), pixel_size_nm=100, camera=camera, device="cpu").suitability.findings
+    assert found[0].topic == "psf"
+    assert "a movie in 3D, or with molecules out of focus, needs a model whose PSF has depth" in found[0].text
+
+
 def test_equal_movies_give_equal_answers(model, document):
     movie = movie_of(document)
     ready = prepare(movie, model, None, None)

@@ -215,7 +215,9 @@ def _psf(evidence: Evidence) -> Iterator[Finding]:
     sized = None if width is None else _grade(abs(math.log(width.factor)), WIDER)
     longer = _grade(abs(longest[0]), LONGER) if abs(longest[0]) > ERRORS * longest[1] else None
     if longer and abs(longest[0]) > abs(wider):
-        yield Finding("psf", longer, _psf_text(f"{100 * abs(longest[0]):.0f} % longer in one direction than the model's PSF"))
+        yield Finding(
+            "psf", longer, _psf_text(f"{100 * abs(longest[0]):.0f} % longer in one direction than the model's PSF", evidence)
+        )
     elif sized and width is not None:
         other = chi2 > OTHER_SHAPE * width.chi2
         how = (
@@ -225,9 +227,9 @@ def _psf(evidence: Evidence) -> Iterator[Finding]:
             if other
             else f"{width} than the model's PSF"
         )
-        yield Finding("psf", sized, _psf_text(how))
+        yield Finding("psf", sized, _psf_text(how, evidence))
     elif how := _unlike(evidence):
-        yield Finding("psf", "warn", _psf_text(how))
+        yield Finding("psf", "warn", _psf_text(how, evidence))
 
 
 def _unlike(evidence: Evidence) -> str:
@@ -241,10 +243,12 @@ def _unlike(evidence: Evidence) -> str:
     return f"unlike the model's PSF ({how}sigmas are {sigma:.2g} times as large as they should be)"
 
 
-def _psf_text(how: str) -> str:
+def _psf_text(how: str, evidence: Evidence) -> str:
+    flat = not evidence.movie.counted.is_3d
+    depth = "; a movie in 3D, or with molecules out of focus, needs a model whose PSF has depth" if flat else ""
     return (
         f"the images of molecules are {how}: positions and sigmas are wrong; check the pixel size, calibrate the PSF with beads of this "
-        "microscope and train a model with it"
+        f"microscope and train a model with it{depth}"
     )
 
 
@@ -268,7 +272,9 @@ def _symptoms(evidence: Evidence) -> Iterator[Finding]:
     mine, usual = evidence.both("chi2_spot")
     if grade := _grade(mine / usual if usual > 0 else 0.0, MISFIT):
         yield Finding(
-            "residual", grade, _psf_text(f"of another shape than the model's PSF (chi2 {mine:.2g}, in drawn scenes {usual:.2g})")
+            "residual",
+            grade,
+            _psf_text(f"of another shape than the model's PSF (chi2 {mine:.2g}, in drawn scenes {usual:.2g})", evidence),
         )
     mine, usual = evidence.both("correlation")
     if mine - usual > LEFT_OVER:
