@@ -18,6 +18,7 @@ from denseloc.experiment import Experiment
 from denseloc.files import alone
 from denseloc.localize import SingleSettings
 from denseloc.model_file import Model, load_model
+from denseloc.train.gain import Gain
 from denseloc.train.wake_sleep import WakeSleepSettings
 from denseloc.verbs import adapt, adaptation, adaptation_work, simulate
 from denseloc.verbs.adaptation_quality import Quality
@@ -279,3 +280,20 @@ def test_the_checkpoint_of_a_run_that_goes_on_is_not_to_be_removed(place: Place,
     (tmp_path / "a.checkpoint").write_text("of the other run")
     with alone(tmp_path / "a.safetensors"), pytest.raises(OutputError, match="is being written by another run"):
         adapt(place.model, place.movie, tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, None),
+        ({"gain": Gain(1.0, 0.6)}, "explained no better than before (+1.00 ± 0.60 nats per frame)"),
+        ({"network_gain": Gain(-3.0, 1.0)}, "the network explains the held-out frames worse than before"),
+        ({"misfit": 0.31}, "misses 31 % of their light"),
+        ({"at_bounds": ("'width_nm' of the PSF ran to its bound, 166.7",)}, "ran to its bound, 166.7: the movie has another PSF"),
+        ({"chi2": (2.8, 4.3)}, "explains the held-out frames worse (chi2 4.300 per pixel, 2.800 before)"),
+    ],
+)
+def test_what_is_refused_at_the_end(change: dict[str, Any], words: str | None) -> None:
+    good = {"gain": Gain(5.0, 1.0), "network_gain": Gain(1.0, 1.0), "misfit": 0.02, "at_bounds": (), "chi2": (1.2, 1.1)}
+    refused = adaptation_work.Judged(**{**good, **change}).refused
+    assert refused is None if words is None else words in (refused or "")

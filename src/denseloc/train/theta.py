@@ -214,10 +214,16 @@ class Theta(nn.Module):
                 parameters[name].clamp_(low, high)
         self.psf.keep_possible()
 
-    def at_bounds(self) -> list[str]:
-        """Say, one line each, what has run to its bound: the model lacks something that this parameter cannot give."""
+    def at_bounds(self, *, psf: bool | None = None) -> list[str]:
+        """Say, one line each, what has run to its bound: the model lacks something that this parameter cannot give.
+
+        Args:
+            psf: look at the PSF's parameters only, or at all others only; at all if None.
+        """
         lines = []
         for name, (low, high) in self.bounds.items():
+            if psf is not None and name.startswith("psf.") is not psf:
+                continue
             value = self.get_parameter(name)
             if name == "psf.maps" or not value.requires_grad:
                 continue

@@ -197,7 +197,7 @@ def _finished(work: Work, target: Path, page: Path | None, movie: Movie, seconds
         network_gain=judged.network_gain,
         theta=(loop.first_theta.values(), loop.theta.values()),
         quality=quality,
-        warnings=[*loop.theta.at_bounds(), *_doubts(*quality)],
+        warnings=[*loop.theta.at_bounds(psf=False), *_doubts(*quality)],
         steps=loop.step,
         seconds=seconds,
         page=page,

@@ -42,6 +42,7 @@ LEAST_STEPS, MOST_STEPS = 20, 20000
 RESERVED = 0.85  # of the minutes that the rounds may take; the rest is for looking at held-out frames
 RECALIBRATION_BATCHES = 20
 MEMORY_SHARE = 0.4
+MUCH_WORSE = 1.05  # chi2 after over that before
 MUCH_MISFIT = 0.15
 """Above this the kind of PSF is wrong: where it is right some percent are left, and 30 where a plane is learned of molecules out of focus."""
 
@@ -116,11 +117,15 @@ class Judged:
         gain: of model and theta together.
         network_gain: of the network alone, both seen with the new theta.
         misfit: relative error of molecules' light that the fitted PSF leaves; 0 where none was fitted.
+        at_bounds: what of the PSF ran to its bound, one line each.
+        chi2: per pixel, of what was found before and after.
     """
 
     gain: Gain
     network_gain: Gain
     misfit: float
+    at_bounds: tuple[str, ...]
+    chi2: tuple[float, float]
 
     @property
     def refused(self) -> str | None:
@@ -130,6 +135,14 @@ class Judged:
                 f"the PSF that fits the movie's molecules best misses {100 * self.misfit:.0f} % of their light: they look too different from each "
                 "other for a PSF of this kind, as molecules out of focus do for a model without depth; take a model whose PSF has depth, or "
                 "calibrate one from beads"
+            )
+        if self.at_bounds:
+            return f"{self.at_bounds[0]}: the movie has another PSF, or other pixels, than the model"
+        before, after = self.chi2
+        if after > MUCH_WORSE * before:
+            return (
+                f"what the adapted model finds explains the held-out frames worse (chi2 {after:.3f} per pixel, {before:.3f} before), although the "
+                "bound says otherwise: the movie is too crowded or too different to learn from"
             )
         if self.gain.mean == self.gain.error == 0:
             return (
@@ -225,6 +238,8 @@ class Work:
     def judged(self) -> Judged:
         """Compare the best state with the beginning by the windows that had no part in choosing it."""
         loop, judge = self.loop, self.windows.judge.to(self.order.device)
+        before, after = self.qualities()[0]
+        chi2 = (before.chi2, after.chi2)
 
         def bound(localizer: InferringLocalizer, theta: Theta) -> Tensor:
             return loop.bound(localizer, theta, judge)
@@ -232,7 +247,11 @@ class Work:
         assert isinstance(self.before, InferringLocalizer)
         new = bound(loop.localizer, loop.theta)
         return Judged(
-            Gain.of(new, loop.bound_before(judge)), Gain.of(new, bound(self.before, loop.theta)), float(loop.theta.misfit)
+            Gain.of(new, loop.bound_before(judge)),
+            Gain.of(new, bound(self.before, loop.theta)),
+            float(loop.theta.misfit),
+            tuple(loop.theta.at_bounds(psf=True)),
+            chi2,
         )
 
     def qualities(self) -> tuple[tuple[Quality, Quality], tuple[Pictures, Pictures]]:
