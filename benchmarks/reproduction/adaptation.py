@@ -56,7 +56,7 @@ def run(setting: Setting) -> None:
             "preset": PRESET,
         },
         {
-            "adaptation": "Efficiency of a model with a PSF that is off, before and after adapting, and with the right PSF.",
+            "adaptation": "Efficiency of a model with a PSF that is off, before and after adapting (hatched: refused), and with the right PSF.",
             "adaptation_real": "The real movie of tubulins, localized before (left) and after (right) adapting to it.",
         },
     )
@@ -178,7 +178,8 @@ def challenge_claim(found: dict[str, Any], setting: Setting) -> Claim:
         f"{MINUTES * setting.scale:.2g} core-minutes of training, {ADAPT_MINUTES * setting.scale:.2g} of adapting (the right one has both), seed 1",
         "; ".join(f"{name}: {before:.1f}, {after:.1f}, {right:.1f}" for name, (before, after, right) in values.items()),
         "yes" if better == len(values) else "in part" if better else "no",
-        f"better in {better} of {len(values)}" + (f"; refused by adapt: {', '.join(refused)}" if refused else ""),
+        f"better in {better} of {len(values)}"
+        + (f"; {', '.join(refused)} was refused: the model stays as it was" if refused else ""),
     )
 
 
@@ -200,7 +201,13 @@ def draw(found: dict[str, Any]) -> None:
     """Draw bars."""
     figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
     for i, what in enumerate(("before", "after", "right")):
-        axis.bar(np.arange(len(found)) + 0.27 * (i - 1), [one[what]["efficiency"] for one in found.values()], 0.25, label=what)
+        bars = axis.bar(
+            np.arange(len(found)) + 0.27 * (i - 1), [one[what]["efficiency"] for one in found.values()], 0.25, label=what
+        )
+        for bar, one in zip(bars, found.values(), strict=True):
+            if what == "after" and one["made"]["refused"]:
+                bar.set(facecolor="none", edgecolor="C1", hatch="///")
+                axis.text(bar.get_x() + bar.get_width() / 2, 1, "refused", ha="center", fontsize=7, rotation=90)
     axis.set_xticks(np.arange(len(found)), list(found), fontsize=8)
     axis.set_ylabel("efficiency (%)")
     axis.legend(frameon=False)
