@@ -5,10 +5,12 @@
 # PYTHON=python3.12      another Python, 3.10 to 3.13
 # PIP_FLAGS="..."        options of pip, such as the index of torch's builds without CUDA (see README)
 # ARGS="..."             options of pytest
+# WORKERS=2              files of tests that run beside each other
 
 PYTHON ?= python3
 PIP_FLAGS ?=
 ARGS ?=
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --constraint constraints.txt $(PIP_FLAGS)
@@ -24,7 +26,7 @@ demo: $(VENV)/.stamp-package
 	$(BIN)/denseloc demo --out demo-out
 
 test: $(VENV)/.stamp-tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.stamp-tests
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)

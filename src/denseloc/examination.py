@@ -8,7 +8,7 @@ from dataclasses import replace
 from .data import Movie
 from .errors import MovieError
 from .preparation import Preparation
-from .suitability import Checked, Setup, Suitability, check
+from .suitability import Checked, Setup, Suitability, camera_first, check
 
 
 def examine(movie: Movie, ready: Preparation, *, quick: bool = False, progress: Callable[[str], None] = lambda _: None) -> Checked:
@@ -41,8 +41,7 @@ def glance(movie: Movie, ready: Preparation) -> Suitability | None:
 
 
 def with_findings(ready: Preparation, seen: Suitability) -> Preparation:
-    """Put what a glance has found in place of what the pixels alone say of the same, which it has weighed; one warning of a camera is enough."""
-    weighed = {finding.text for finding in ready.outside}
-    doubt = ready.measured.doubt if "camera" in seen.topics else ""
-    kept = [text for text in ready.warnings if text not in weighed and text != doubt]
+    """Put what a glance has found in place of what the pixels alone say of the same, which it has weighed."""
+    weighed = {finding.text for finding in camera_first(ready.outside)}
+    kept = [text for text in ready.warnings if text not in weighed]
     return replace(ready, warnings=[*kept, *(finding.text for finding in seen.findings)])

@@ -33,6 +33,7 @@ from .units import PixelSize
 
 MOST_BLOCK = 16384  # frames that a user may ask for
 LEAST_TILE_PX, MOST_TILE_PX = 16, 4096
+LOOKED_AT = 20  # frames in which a movie without any light is suspected
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def localize(
     selection = Selection(min_probability, max_sigma_nm, min_photons, filter_rate)
     whole = opened(movie, planes, allow_truncated).crop(None, roi_px)
     part = whole.crop(frames)
+    check_light(whole)
     keep_memory()
     chosen = choose_device(device)
     given = _fitting(model, chosen, part.shape_px)
@@ -222,6 +224,20 @@ def opened(movie: Movie | Path | str, planes: int | None, allow_truncated: bool)
     """Open a movie, if it is a file, and say how many planes follow one another in it."""
     whole = movie if isinstance(movie, Movie) else open_movie(Path(movie), allow_truncated=allow_truncated)
     return whole if planes is None else whole.with_planes(planes)
+
+
+def check_light(movie: Movie) -> None:
+    """Refuse a movie in which no pixel of any frame differs from another: no camera records one.
+
+    Raises:
+        MovieError: it is one.
+    """
+    counts = movie.sample(LOOKED_AT)
+    level = counts.flat[0]
+    if (counts == level).all() and all((block.counts == level).all() for block in movie.blocks(LOOKED_AT)):
+        raise MovieError(
+            f"{movie.name}: all pixels of all frames hold {float(level):g} counts; expected light: look whether the right movie was exported"
+        )
 
 
 def psf_for(

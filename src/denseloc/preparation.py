@@ -24,7 +24,7 @@ from .localize import InputConditions
 from .model_choice import model_for, pixel_size_for
 from .model_file import Model
 from .optics import PSFSettings
-from .suitability import Finding, judge_density, outside_of_training, serves_many
+from .suitability import Finding, camera_first, judge_density, outside_of_training, serves_many
 from .survey import Survey, survey
 from .units import PixelSize
 
@@ -49,7 +49,7 @@ class Preparation:
         measured: the full estimates.
         lines: what was measured or assumed, in plain words.
         warnings: where the movie leaves the range that the model was trained on.
-        outside: the same by topic, for a model that was trained.
+        outside: the same by topic, for a model that was trained, with all that follows from a doubted camera.
     """
 
     model: Model
@@ -102,10 +102,11 @@ def prepare(
     seen = survey(movie, chosen.localizer.to(device), camera, conditions, background, size) if count else None
     if seen is not None:
         measured = _with_survey(measured, seen, least)
-    is_trained = experiment.localizer.needs_training
-    outside = outside_of_training(measured, experiment, size, least) if is_trained else []
-    told = [finding.text for finding in outside] if is_trained else judge_density(measured, experiment, least)
-    doubts = [measured.doubt] if measured.doubt and source == GIVEN else []
+    doubts = [Finding("camera", "warn", measured.doubt)] if measured.doubt and source == GIVEN else []
+    if is_trained := experiment.localizer.needs_training:
+        outside = [*doubts, *outside_of_training(measured, experiment, size, least)]
+    else:
+        outside = [*doubts, *(Finding("density", "warn", text) for text in judge_density(measured, experiment, least))]
     return Preparation(
         model=chosen,
         camera=camera,
@@ -131,8 +132,8 @@ def prepare(
             ),
             *_looked_over(movie, chosen),
         ],
-        warnings=doubts + _judge_length(movie, chosen) + told,
-        outside=outside,
+        warnings=[finding.text for finding in camera_first(outside)] + _judge_length(movie, chosen),
+        outside=outside if is_trained else [],
     )
 
 

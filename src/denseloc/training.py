@@ -58,7 +58,11 @@ def train(
 
 
 def _finished(out: Path, document: Experiment, start_from: Path | str | None) -> Model | None:
-    """Load the model that an earlier training of the same document has finished; None where there is none, or work to go on with."""
+    """Load the model that an earlier training of the same document has finished; None where there is none, or work to go on with.
+
+    A model file is written when all is done, the late part and the count of errors too, and the checkpoint goes then: what else its record
+    holds depends on the kind and on the version that trained it.
+    """
     if out.with_suffix(".checkpoint").exists() or not out.exists():
         return None
     try:
@@ -67,7 +71,7 @@ def _finished(out: Path, document: Experiment, start_from: Path | str | None) ->
         return None
     begun, known = None if start_from is None else Path(start_from).stem, there.record
     same = _mark(there.experiment, None) == _mark(document, None) and known.get("started_from") == begun
-    return there if same and known.get("steps") == document.training.steps and "uncertainty" in known else None
+    return there if same and known.get("steps") == document.training.steps else None
 
 
 def _taught(

@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from denseloc import model_file, pipeline
 from denseloc.cli import options
+from denseloc.data import movie_from_array
 from denseloc.errors import DenselocError
+from denseloc.pipeline import LOOKED_AT, check_light
 
 from .conftest import DOCUMENT, untrained
 
@@ -153,9 +155,17 @@ def test_frames_down_to_8_px_work_and_smaller_ones_are_refused(command, localize
     localize(tiny, words=("7 x 20 px", "at least 8 x 8"))
 
 
-def test_movie_without_light_gives_an_empty_table(command, place, tmp_path):
+def test_movie_without_light(command, localize, place, tmp_path):
+    """Noise alone gives an empty table; pixels that are all alike are no movie."""
     movie = tmp_path / "dark.tif"
-    tifffile.imwrite(movie, np.full((5, 16, 16), 100, np.uint16), photometric="minisblack")
+    frames = np.full((25, 16, 16), 100, np.uint16)
+    tifffile.imwrite(movie, frames, photometric="minisblack")
+    localize(movie, words=("all pixels of all frames hold 100 counts", "right movie"))
+    frames[4, 3, 4] = 101  # not among the frames that are sampled
+    dark = movie_from_array(frames)
+    assert (dark.sample(LOOKED_AT) == 100).all()
+    check_light(dark)
+    tifffile.imwrite(movie, frames, photometric="minisblack")
     answer = command("localize", movie, "-o", tmp_path / "dark.csv", "--model", place.model)
     assert answer.code == 0, answer
     assert "0 localizations" in answer.out

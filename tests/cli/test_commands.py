@@ -224,11 +224,33 @@ def test_evaluate_of_a_part_counts_no_other_frames_as_missed(command, tmp_path):
     part = truth.select(truth.frame < 40).with_provenance(settings={"frames": [0, 40]})
     write_table(tmp_path / "part.parquet", part)
     answer = command("evaluate", tmp_path / "part.parquet", tmp_path / "truth.csv")
-    assert "note: frames 0 to 39 were localized; 260 true emitters of other frames are left out" in answer.out
+    assert "note: localized were frames 0 to 39; 260 true emitters elsewhere are left out (--whole counts them)" in answer.out
     assert re.search(r"recall / % +100\.0", answer.out)
+    whole = command("evaluate", tmp_path / "part.parquet", tmp_path / "truth.csv", "--whole")
+    assert "left out" not in whole.out
+    assert not re.search(r"recall / % +100\.0", whole.out)
     write_table(tmp_path / "foreign.csv", truth.select(truth.frame < 40))
     foreign = json.loads(command("evaluate", tmp_path / "foreign.csv", tmp_path / "truth.csv", "--json").out)
     assert foreign["2d_all"]["TP"] + foreign["2d_all"]["FN"] > 200
+
+
+def test_evaluate_of_a_region_counts_nothing_beyond_it_as_missed(command, tmp_path):
+    truth = rows()
+    write_table(tmp_path / "truth.csv", truth)
+    inside = (truth.y_nm >= 1000) & (truth.y_nm < 4000) & (truth.x_nm >= 2000) & (truth.x_nm < 5000)
+    settings = {"frames": [0, 300], "roi_px": [10, 20, 30, 30]}
+    write_table(tmp_path / "part.parquet", truth.select(inside).with_provenance(settings=settings))
+    answer = command("evaluate", tmp_path / "part.parquet", tmp_path / "truth.csv")
+    gone = int((~inside).sum())
+    assert f"localized were frames 0 to 299; rows 10 to 39, columns 20 to 49; {gone} true emitters elsewhere" in answer.out
+    assert re.search(r"recall / % +100\.0", answer.out)
+    values = json.loads(command("evaluate", tmp_path / "part.parquet", tmp_path / "truth.csv", "--json").out)
+    assert values["localized"] == {"frames": [0, 300], "roi_px": [10, 20, 30, 30], "true_emitters_left_out": gone}
+    border = (truth.y_nm > 1450) & (truth.y_nm < 3550) & (truth.x_nm > 2450) & (truth.x_nm < 4550)
+    assert values["2d_all"]["TP"] == values["2d_all"]["n_gt_in_border"] == border.sum() > 0
+    whole = json.loads(command("evaluate", tmp_path / "part.parquet", tmp_path / "truth.csv", "--json", "--whole").out)
+    assert whole["2d_all"]["FN"] == gone
+    assert "localized" not in whole
 
 
 # -------------------------------------------------------------------------------------------------------------- render and report

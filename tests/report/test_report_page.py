@@ -14,7 +14,9 @@ import pytest
 
 from denseloc.data import Image, Localizations, Provenance
 from denseloc.errors import OutputError
+from denseloc.evaluate.coverage import NOMINAL
 from denseloc.report import FrameSample, judge, plots, summary, views, write_report
+from denseloc.suitability import Suitability
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -163,13 +165,31 @@ def test_one_frame_and_one_row(simulator, tmp_path):
 
 def test_no_movie_and_no_samples(run, tmp_path):
     page = write(run, tmp_path / "r.html", movie=None, sample=[])
-    assert "model was not compared" in page.text
+    assert "were not compared with raw frames (the movie is not at hand): this page cannot say" in page.text
     assert "frames" not in page.ids
     assert "fibres.tif" in page.text
     columns = {name: values for name, values in run.table.columns.items() if name != "photons"}
-    assert "it tells no photons" not in page.text
+    assert "the table tells no photons" not in page.text
     bare = replace(run, table=Localizations(columns, run.table.provenance))
-    assert "it tells no photons" in write(bare, tmp_path / "b.html", sample=[]).text
+    assert "raw frames (the table tells no photons" in write(bare, tmp_path / "b.html", sample=[]).text
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_table_of_positions_alone_is_not_spoken_of_as_if_it_knew_more(run, tmp_path, checked):
+    pulls = {"x_nm": {"n": 4000, "median": 0.0, "robust_sd": 1.04, "inside": list(NOMINAL)}}
+    settings = {"uncertainty": {"simulated_frames": 1600, "pulls": pulls}}
+    names = ("frame", "x_nm", "y_nm")
+    bare = Localizations({name: run.table.columns[name] for name in names}, run.table.provenance).with_provenance(settings=settings)
+    suits = Suitability((), quick=True) if checked else None
+    page = write(run, tmp_path / "r.html", table=bare, sample=[], warnings=[], suits=suits)
+    assert ("The model suits this movie, as far as a few frames show" in page.text) == checked
+    assert ("cannot say whether the model describes the movie" in page.text) != checked
+    assert ("but the model was not compared with the movie" in page.text) != checked
+    assert ("as far as the table and a few frames show" in page.text) == checked
+    assert "Light blue lies behind" not in page.text, "nothing that has a range is drawn"
+    assert "sigma can be believed" not in page.text, "there is no sigma"
+    unknown = write(run, tmp_path / "u.html", table=bare, sample=[], warnings=[], ranges=None)
+    assert "limits are judged" not in unknown.text
 
 
 def test_frames_of_the_movie_stand_in_for_samples(run, tmp_path):

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from denseloc.suitability import Compared, Finding, Suitability
+from denseloc.suitability import Compared, Finding, Suitability, camera_first
 from denseloc.suitability.findings import sorted_out
 
 
@@ -26,6 +26,17 @@ def test_symptoms_are_told_where_there_is_no_cause():
 
 def test_what_a_wrong_camera_brings_along_is_not_told():
     assert topics(("photons", "fail"), ("camera", "warn"), ("background", "fail"), ("full", "warn")) == ["full", "camera"]
+
+
+def test_the_camera_is_told_first_and_what_follows_from_it():
+    found = [Finding("density", "fail", "dense"), Finding("pixels", "warn", "oblong"), Finding("camera", "warn", "doubted")]
+    follows = "doubted; put the camera right first, for what seems wrong with density follows from it"
+    assert [one.text for one in camera_first(found)] == [follows, "oblong"]
+    assert [one.text for one in sorted_out(found)] == ["oblong", follows]
+    assert [one.text for one in camera_first(found[:2])] == ["dense", "oblong"]
+    several = [*found, Finding("photons", "warn", ""), Finding("background", "warn", "")]
+    assert camera_first(several)[0].text.endswith("with photons, background and density follows from it")
+    assert [one.text for one in camera_first(found[1:])] == ["doubted", "oblong"]
 
 
 def test_the_graver_of_two_is_kept():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +23,7 @@ from denseloc.localize import (
     SingleSettings,
     TrainableLocalizer,
 )
-from denseloc.model_file import load_model
+from denseloc.model_file import load_model, save_model
 from denseloc.suitability import serves_many
 from denseloc.train import Trainer
 from denseloc.train.validate import score
@@ -183,6 +184,21 @@ def test_the_verb_trains_it_into_a_model_file(document: dict[str, Any], tmp_path
     model = train(Experiment.from_json(document), tmp_path / "spots.safetensors", device="cpu")
     assert isinstance(model.localizer, Spots)
     assert same(load_model(tmp_path / "spots.safetensors").localizer, model.localizer)
+
+
+@pytest.mark.parametrize("says_uncertainty", [True, False])
+def test_a_finished_model_without_sigma_is_not_trained_anew(
+    document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says_uncertainty: bool
+) -> None:
+    document["training"]["steps"] = 2
+    out = tmp_path / "spots.safetensors"
+    model = train(Experiment.from_json(document), out, device="cpu")
+    assert model.localizer.correction is None
+    if not says_uncertainty:  # as of an older version
+        save_model(out, replace(model, record={k: v for k, v in model.record.items() if k != "uncertainty"}))
+    monkeypatch.setattr("denseloc.training.Trainer", lambda *_: pytest.fail("it trains"))
+    again = train(Experiment.from_json(document), out, device="cpu", resume=True)
+    assert same(again.localizer, model.localizer)
 
 
 class ToldSpotsSettings(SpotsSettings):

@@ -79,7 +79,7 @@ def train(
             )
             late = stop()
         record, steps = model.record, model.experiment.training.steps
-        if "uncertainty" not in record:  # found when all else is done
+        if checkpoint.exists():  # it goes when all is done
             raise Interrupted(
                 f"stopped after step {record['steps']} of {steps}; {checkpoint.name} is kept, the same command with --resume goes on",
                 128 + (late or signal.SIGINT),

@@ -109,7 +109,8 @@ Truth = Annotated[Path, Argument(metavar="TRUTH", help="Table of the true emitte
 AsJson = Annotated[bool, _switch("--json", "Print one JSON object.")]
 Wobble = Annotated[Path | None, _given("Lines dx,dy,z in nm: found minus true at depth z.", metavar="FILE")]
 RemoveOffset = Annotated[bool, _switch("--remove-offset", "Take a constant offset between the tables away first.")]
-BorderNm = Annotated[float, Option(min=0, help="Border that does not count.")]
+Whole = Annotated[bool, _switch("--whole", "Compare with all of the truth, localized frames and region or not.")]
+BorderNm = Annotated[float, Option(min=0, help="Border of the field, or of the region localized, that does not count.")]
 LateralNm = Annotated[float, Option(min=0, help="Largest distance of a pair in x, y.")]
 AxialNm = Annotated[float, Option(min=0, help="Largest distance of a pair in z.")]
 

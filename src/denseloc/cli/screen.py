@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.status import Status
 
-from .words import console
+from ..kernels.foretold import telling
+from .words import console, note
 
 LINE_EVERY_S = 30.0
 
@@ -30,14 +32,18 @@ class Screen:
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         self.said = time.monotonic()
+        self.until_end = ExitStack()
 
     def __enter__(self) -> Screen:
+        if not self.quiet:
+            self.until_end.enter_context(telling(lambda text: note(text, stderr=True)))
         if not self.quiet and self.console.is_terminal:
             self.status = self.console.status(self.waiting)
             self.status.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.until_end.close()
         self._end_waiting()
         if self.bar is not None:
             self.bar.stop()

@@ -133,6 +133,7 @@ def evaluate(
     as_json: options.AsJson = False,
     wobble: options.Wobble = None,
     remove_offset: options.RemoveOffset = False,
+    whole: options.Whole = False,
     field_nm: options.FieldNm = None,
     border_nm: options.BorderNm = 450.0,
     lateral_nm: options.LateralNm = 250.0,
@@ -142,11 +143,14 @@ def evaluate(
     min_photons: options.MinPhotons = None,
     filter_rate: options.FilterRate = None,
 ) -> None:
-    """Compare a table with the truth by the rule of the SMLM challenge."""
+    """Compare a table with the truth by the rule of the SMLM challenge.
+
+    Of a table that says which frames and region were localized, the truth elsewhere does not count.
+    """
     from .. import verbs
     from ..evaluate import describe
     from ..selection import Selection
-    from ..verbs.assessment import in_frames, offset_between, opened
+    from ..verbs.assessment import Part, offset_between, opened
 
     rows = _selected(table, Selection(min_probability, max_sigma_nm, min_photons, filter_rate))
     found, true = opened(rows), opened(truth)
@@ -156,17 +160,20 @@ def evaluate(
         "lateral_nm": lateral_nm,
         "axial_nm": axial_nm,
     }
-    assessments = verbs.evaluate(found, true, wobble=wobble, remove_offset=remove_offset, **settings)
+    assessments = verbs.evaluate(found, true, wobble=wobble, remove_offset=remove_offset, whole=whole, **settings)
+    part = Part() if whole else Part.of(found)
+    kept = part.of_truth(true)
+    left_out = len(true) - len(kept)
     if as_json:
-        typer.echo(json.dumps({key: one.to_json() for key, one in assessments.items()}, indent=1, allow_nan=False))
+        values = {key: one.to_json() for key, one in assessments.items()}
+        values |= {"localized": part.to_json(left_out)} if left_out else {}
+        typer.echo(json.dumps(values, indent=1, allow_nan=False))
         return
     _told(rows)
-    left_out = len(true) - len(in_frames(true, found))
     if left_out:
-        first, end = found.provenance.settings["frames"]
-        note(f"frames {first} to {end - 1} were localized; {number(left_out)} true emitters of other frames are left out")
+        note(f"localized were {part.in_words()}; {number(left_out)} true emitters elsewhere are left out (--whole counts them)")
     if remove_offset:
-        offset = offset_between(found, true)
+        offset = offset_between(found, kept)
         say(
             f"offset taken away: x {offset.dx_nm:.1f} nm, y {offset.dy_nm:.1f} nm, z {offset.dz_nm:.1f} nm ({number(offset.n_pairs)} pairs)"
         )

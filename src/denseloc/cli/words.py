@@ -41,9 +41,12 @@ def caution(text: str) -> None:
     say(f"warning: {text}", "yellow")
 
 
-def note(text: str) -> None:
-    """Print a note."""
-    say(f"note: {text}")
+def note(text: str, stderr: bool = False) -> None:
+    """Print a note, on stderr where it is no part of the result."""
+    if stderr:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"note: {text}", markup=False)
+    else:
+        say(f"note: {text}")
 
 
 def complain(message: str, code: int) -> int:

@@ -19,6 +19,8 @@ from .matching import AXIAL_NM, LATERAL_NM, Pairs, match
 from .offset import shift_truth
 
 Threshold = Literal["all", "p25"]
+Rectangle = tuple[float, float, float, float]
+"""Edges (top, left, bottom, right) in nm."""
 
 BORDER_NM = 450.0
 FIELD_NM = (6400.0, 6400.0)
@@ -93,6 +95,7 @@ def assess(
     dimensions: Literal[2, 3],
     threshold: Threshold = "all",
     field_nm: tuple[float, float] | None = None,
+    region_nm: Rectangle | None = None,
     border_nm: float = BORDER_NM,
     lateral_nm: float = LATERAL_NM,
     axial_nm: float = AXIAL_NM,
@@ -111,6 +114,7 @@ def assess(
         threshold: ``all`` emitters, or ``p25`` without the dimmest quarter.
         field_nm: (height, width) of the camera field; None takes it from the provenance of the truth or of the localizations, else
             6400 x 6400 nm (the challenge's field) if the truth lies inside of it, else the largest y and x in the two tables.
+        region_nm: part of the field that was looked at; its edges are those of the comparison. None is the whole field.
         border_nm: width of the border that does not count.
         lateral_nm: largest distance in x, y of a pair.
         axial_nm: largest distance in z of a pair, in 3D.
@@ -119,7 +123,7 @@ def assess(
     Raises:
         TableError: a column that this needs is missing (z for 3D or wobble, photons for p25).
     """
-    rule = _Rule(dimensions, field_nm, border_nm, lateral_nm, axial_nm)
+    rule = _Rule(dimensions, field_nm, region_nm, border_nm, lateral_nm, axial_nm)
     return _count(_prepare(table, truth, rule, wobble), threshold)
 
 
@@ -128,6 +132,7 @@ def assess_all(
     truth: Localizations,
     *,
     field_nm: tuple[float, float] | None = None,
+    region_nm: Rectangle | None = None,
     border_nm: float = BORDER_NM,
     lateral_nm: float = LATERAL_NM,
     axial_nm: float = AXIAL_NM,
@@ -141,7 +146,8 @@ def assess_all(
     ways: tuple[Literal[3, 2], ...] = (3, 2) if table.is_3d and truth.is_3d else (2,)
     thresholds: tuple[Threshold, ...] = ("all", "p25") if "photons" in truth else ("all",)
     for dimensions in ways:
-        compared = _prepare(table, truth, _Rule(dimensions, field_nm, border_nm, lateral_nm, axial_nm), wobble)
+        rule = _Rule(dimensions, field_nm, region_nm, border_nm, lateral_nm, axial_nm)
+        compared = _prepare(table, truth, rule, wobble)
         for threshold in thresholds:
             found[f"{dimensions}d_{threshold}"] = _count(compared, threshold)
     return found
@@ -153,6 +159,7 @@ class _Rule:
 
     dimensions: Literal[2, 3]
     field_nm: tuple[float, float] | None
+    region_nm: Rectangle | None
     border_nm: float
     lateral_nm: float
     axial_nm: float
@@ -170,10 +177,12 @@ class _Compared:
 
 def _prepare(table: Localizations, truth: Localizations, rule: _Rule, wobble: np.ndarray | None) -> _Compared:
     """Move the truth by the wobble, drop the border, pair what is left."""
-    size = field_size_nm(table, truth) if rule.field_nm is None else rule.field_nm
+    height, width = field_size_nm(table, truth) if rule.field_nm is None else rule.field_nm
+    top, left, bottom, right = rule.region_nm or (0.0, 0.0, height, width)
+    edges = (max(top, 0.0), max(left, 0.0), min(bottom, height), min(right, width))
     if wobble is not None:
         truth = shift_truth(truth, wobble)
-    table, truth = (_inside(rows, size, rule.border_nm) for rows in (table, truth))
+    table, truth = (_inside(rows, edges, rule.border_nm) for rows in (table, truth))
     pairs = match(table, truth, dimensions=rule.dimensions, lateral_nm=rule.lateral_nm, axial_nm=rule.axial_nm)
     return _Compared(table, truth, pairs, rule.dimensions)
 
@@ -194,11 +203,12 @@ def _low(rows: Localizations) -> float:
     return min(float(rows.x_nm.min()), float(rows.y_nm.min()))
 
 
-def _inside(rows: Localizations, field_nm: tuple[float, float], border_nm: float) -> Localizations:
+def _inside(rows: Localizations, edges_nm: Rectangle, border_nm: float) -> Localizations:
     """Keep the rows further than ``border_nm`` from every edge; a row exactly on the line is dropped."""
-    height, width = field_nm
-    keep = (rows.x_nm > border_nm) & (rows.x_nm < width - border_nm) & (rows.y_nm > border_nm) & (rows.y_nm < height - border_nm)
-    return rows.select(keep)
+    top, left, bottom, right = edges_nm
+    in_x = (rows.x_nm > left + border_nm) & (rows.x_nm < right - border_nm)
+    in_y = (rows.y_nm > top + border_nm) & (rows.y_nm < bottom - border_nm)
+    return rows.select(in_x & in_y)
 
 
 def _photon_threshold(truth: Localizations, threshold: Threshold) -> float:

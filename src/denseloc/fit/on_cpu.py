@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import spline_patch
+from ..kernels.foretold import foretell
 from ..optics import AstigmaticPSF, GaussianPSF
 from ..optics.spline import SplinePSF
 from .deviance import moments_table
@@ -79,6 +80,7 @@ def fit(
         _starts(starts, depths_nm, photons.shape, drawing.n_coordinates),
         _array(moments_table(noise.is_amplified).flatten()),
     )
+    foretell(fused.fit, "the fits")
     _spread(lambda begin, end: fused.fit(*arguments, begin, end, ends), n)
     *found, covariance, sums = (torch.from_numpy(values) for values in ends)
     return Climb(*found), covariance, sums

@@ -26,6 +26,7 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import Field
+from scipy.special import expit, logit
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -227,19 +228,22 @@ class VoxelWise(FrameByFrame):
         return OWN_THRESHOLD[self.settings.suppression] if asked is None else self.own_probability(asked)
 
     def read(self, output: Tensor, photons: Tensor, conditions: Tensor, pixel_size_nm: PixelSize) -> Found:
-        """Decode maps; a localization belongs to the pixel of the voxel that was surest of it."""
-        probability = torch.sigmoid(output[:, : self.slices])
+        """Decode maps; a localization belongs to the pixel of the voxel that was surest of it.
+
+        The sigmoids are those of scipy: torch's differ in the last digit with an element's place in memory, and so with the block of frames.
+        """
+        score = output[:, : self.slices]
         borders, least = self.settings.suppression == "borders", self.least_probability
-        index = torch.nonzero(probability > (min(CANDIDATE, least) if borders else least))
+        index = torch.nonzero(score > float(logit(min(CANDIDATE, least) if borders else least)))
         frame, depth, row, column = index.unbind(1)
-        inside = torch.sigmoid(output[:, self.slices :].unflatten(1, (self.slices, self.axes))[frame, depth, :, row, column])
+        inside = output[:, self.slices :].unflatten(1, (self.slices, self.axes))[frame, depth, :, row, column]
         corner = torch.stack((column, row, depth), 1)[:, : self.axes]
-        place = (corner + inside.double()).cpu().numpy()
-        surely = probability[frame, depth, row, column].double().cpu().numpy()
+        place = corner.cpu().numpy() + expit(inside.double().cpu().numpy())
+        surely = expit(score[frame, depth, row, column].double().cpu().numpy())
         voxel = index.cpu().numpy()
         if borders:
             near = 0.5 if self.settings.border_nm is None else self.settings.border_nm / float(np.sqrt(np.prod(pixel_size_nm)))
-            founders, total, place = weighted(join_borders(voxel, surely, place, near, probability.shape), surely, place)
+            founders, total, place = weighted(join_borders(voxel, surely, place, near, score.shape), surely, place)
             keep = total > least
             voxel, surely, place = voxel[founders][keep], np.minimum(total, 1.0)[keep], place[keep]
         return Found(self._table(voxel[:, 0], surely, place, pixel_size_nm), voxel[:, 2], voxel[:, 3])

@@ -86,15 +86,18 @@ def write_report(
     context = {
         "title": title,
         "version": __version__,
-        "verdict": _verdict(table, warnings, bool(agreements)),
+        "verdict": _verdict(table, warnings, bool(agreements), suits),
         "tone": "warn" if warnings or not len(table) else "good" if agreements else "unsure",
         "warnings": list(warnings),
-        "notes": _notes(table, few, sample, agreements, bool(ranges) or untrained),
+        "notes": [
+            *([] if agreements else [_not_compared(table, movie, suits)]),
+            *_notes(table, few, agreements, bool(ranges) or untrained),
+        ],
         "facts": _facts(table, few, movie, agreements),
         "run": _run(run, table, movie),
         "picture": views.picture(image, len(table)),
         "overlays": _overlays(table, sample, movie),
-        "trained": bool(ranges),
+        "trained": plots.shows_ranges(few, ranges or {}),
         "plots": _plots(table, few, movie, sample, ranges or {}),
         "agreements": agreements,
         "suits": None if suits is None else (HEADLINES[suits.verdict], rows(suits)),
@@ -110,11 +113,18 @@ def write_report(
     write_page(path, rendered("template.html", context))
 
 
-def _verdict(table: Localizations, warnings: Sequence[str], compared: bool) -> str:
+def _verdict(table: Localizations, warnings: Sequence[str], compared: bool, suits: Suitability | None) -> str:
     if len(table) == 0:
         return "The table is empty"
     if not warnings:
-        return "Nothing suspicious was found" + ("" if compared else ", but the model was not compared with the movie")
+        where = (
+            ""
+            if compared
+            else ", as far as the table and a few frames show"
+            if suits
+            else ", but the model was not compared with the movie"
+        )
+        return f"Nothing suspicious was found{where}"
     return (
         "One thing to look at before you use this table"
         if len(warnings) == 1
@@ -122,23 +132,15 @@ def _verdict(table: Localizations, warnings: Sequence[str], compared: bool) -> s
     )
 
 
-def _notes(
-    table: Localizations,
-    few: Localizations,
-    sample: Sequence[FrameSample],
-    agreements: Sequence[Agreement],
-    limits_known: bool,
-) -> list[str]:
+def _notes(table: Localizations, few: Localizations, agreements: Sequence[Agreement], limits_known: bool) -> list[str]:
     """Say what could not be looked at, and what was looked at in part."""
     notes = []
-    if not agreements:
-        notes.append(
-            f"The model was not compared with raw frames{_why_not(table)}, so this page cannot say whether it describes the movie."
-        )
     if any(a.photon_noise_only for a in agreements):
         notes.append("The camera's variance was not given; residuals are measured against photon noise alone.")
     if not limits_known:
-        notes.append("The ranges that the model was trained on were not given; limits are judged from the table alone.")
+        judged = "photons" in table or table.is_3d
+        rest = "limits are judged from the table alone" if judged else "the table was not compared with them"
+        notes.append(f"The ranges that the model was trained on were not given; {rest}.")
     if len(table) and not table.is_3d:
         notes.append("This is a two-dimensional table: there is no z.")
     if len(table) and not len(lateral_sigma_nm(few)):
@@ -150,8 +152,16 @@ def _notes(
     return notes
 
 
-def _why_not(table: Localizations) -> str:
-    return " (it tells no photons, of which a picture of them could be made)" if len(table) and "photons" not in table else ""
+def _not_compared(table: Localizations, movie: Movie | None, suits: Suitability | None) -> str:
+    """Say that localizations and raw frames were not compared, why, and what is known nevertheless."""
+    reasons = ["the movie is not at hand"] if movie is None else []
+    if len(table) and "photons" not in table:
+        reasons.append("the table tells no photons, of which a picture of them could be made")
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    rest = "this page cannot say whether the model describes the movie"
+    if suits is not None:
+        rest = "whether the model suits the movie is known from the check of a few frames alone, see below"
+    return f"The localizations were not compared with raw frames{why}: {rest}."
 
 
 def _facts(
@@ -211,7 +221,7 @@ def _plots(
         return []
     frames = frame_range(table, movie)
     plates = plots.histograms(few, ranges)
-    believed = coverage_plate(table.provenance.settings)
+    believed = coverage_plate(table.provenance.settings, table.columns)
     if believed is not None:
         plates.append(believed)
     plates += colour_plates(few, table.provenance.settings)

@@ -58,6 +58,11 @@ def histograms(table: Localizations, ranges: Mapping[str, Range]) -> list[Plate]
     return plates
 
 
+def shows_ranges(table: Localizations, ranges: Mapping[str, Range]) -> bool:
+    """Whether a histogram of the table has a training range behind it."""
+    return any(names[0] in ranges and len(finite(table, names[0])) > 0 for _, names, _, _ in HISTOGRAMS)
+
+
 def histogram(series: Mapping[str, np.ndarray], title: str, label: str, caption: str, trained: Range | None = None) -> Plate:
     """Draw one or two histograms over one axis, which ends at the 0.5 % and 99.5 % quantiles, with their medians."""
     low, high = _span(np.concatenate(list(series.values())))

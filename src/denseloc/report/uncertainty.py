@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,16 @@ BELIEVABLE = 0.05
 """Largest difference of a share from the right one at which sigma counts as right."""
 
 
-def coverage_plate(settings: Mapping[str, Any] | None) -> Plate | None:
+def coverage_plate(settings: Mapping[str, Any] | None, columns: Container[str] | None = None) -> Plate | None:
     """Draw the share of errors within k sigma against that of honest sigmas; None where the table's model does not know it.
 
     Args:
         settings: of the table's provenance; ``uncertainty`` there is what the model says of itself.
+        columns: of the table; sigmas that it does not have are left out. None shows all that the model knows.
     """
     known = (settings or {}).get("uncertainty")
     read = read_pulls(known.get("pulls")) if isinstance(known, Mapping) else {}
-    pulls = {name: one for name, one in read.items() if one.n >= LEAST_SAID}
+    pulls = {name: one for name, one in read.items() if one.n >= LEAST_SAID and (columns is None or f"sigma_{name}" in columns)}
     if not isinstance(known, Mapping) or not pulls:
         return None
     figure, axes = canvas()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ..description import Range
@@ -37,6 +37,7 @@ FOLLOWS = {
     "nothing": ("density", "psf", "photons"),
 }
 """Topics that a wrong camera or a crowd brings along; they are left out behind that."""
+IN_WORDS = {"photons": "photons", "background": "background", "density": "density", "psf": "width of the images"}
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,25 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def camera_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Put a doubt of the camera first, in place of all that follows from it, and say so; without one all stay as they are."""
+    doubt = next((finding for finding in findings if finding.topic == "camera"), None)
+    if doubt is None:
+        return tuple(findings)
+    brought = [topic for topic in FOLLOWS["camera"] if any(finding.topic == topic for finding in findings)]
+    rest = [finding for finding in findings if finding is not doubt and finding.topic not in brought]
+    return (replace(doubt, text=doubt.text + _what_follows(brought)), *rest)
+
+
+def _what_follows(topics: Sequence[str]) -> str:
+    """Say which levels look wrong because the camera is; nothing where none does."""
+    if not topics:
+        return ""
+    *others, last = (IN_WORDS[topic] for topic in topics)
+    named = f"{', '.join(others)} and {last}" if others else last
+    return f"; put the camera right first, for what seems wrong with {named} follows from it"
+
+
 def sorted_out(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Order findings from causes to symptoms, one of a topic, and leave out what only follows from another."""
     first: dict[str, Finding] = {}
@@ -152,4 +172,6 @@ def sorted_out(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     causes = [topic for topic in first if topic not in SYMPTOMS]
     if causes:
         hidden |= set(SYMPTOMS)
+    if "camera" in first:
+        first["camera"] = camera_first(list(first.values()))[0]
     return tuple(finding for topic, finding in first.items() if topic not in hidden)
