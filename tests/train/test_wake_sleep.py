@@ -126,6 +126,17 @@ def test_steps_that_are_no_numbers_are_left_out_and_end_it(tiny_document: dict[s
         one._step(one.theta.log_noise * math.nan, one.optimizers)
 
 
+def test_a_slope_of_the_psf_does_not_outlive_its_step(tiny_document: dict[str, Any]) -> None:
+    """No optimizer moves a PSF that is fitted; a wake step that went wrong by it must not spoil those that follow."""
+    one = loop(tiny_document, theta_first=0.0)
+    width = one.theta.psf.get_parameter("width_nm")
+    one._step(width * math.nan, one.optimizers)
+    assert one.rollbacks == 1
+    one._step(one.theta.log_noise.square(), one.optimizers)
+    assert one.rollbacks == 1
+    assert width.grad is None
+
+
 def test_gain_is_certain_only_beyond_its_error() -> None:
     before = torch.zeros(40)
     scatter = torch.linspace(-1, 1, 40)

@@ -285,8 +285,8 @@ class WakeSleep:
 
     def _step(self, loss: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """Take one step, unless it is not a finite one."""
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        for learner in (self.localizer, self.theta):  # a PSF that is fitted belongs to no optimizer, and has slopes all the same
+            learner.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         value = loss.item()
         norm = float(nn.utils.clip_grad_norm_(self.localizer.parameters(), self.settings.clip))
