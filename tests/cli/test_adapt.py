@@ -100,6 +100,7 @@ def test_an_interrupted_adaptation_goes_on(place: Place, wide: Path, tmp_path: P
     whole = adapt(place.model, wide, tmp_path / "whole.safetensors", settings=settings, page=False)
     out = tmp_path / "a.safetensors"
     rounds: list[int] = []
+    spent: list[float] = []
     with pytest.raises(Interrupted, match="stopped after round 2 of 4") as error:
         adapt(
             place.model,
@@ -107,17 +108,21 @@ def test_an_interrupted_adaptation_goes_on(place: Place, wide: Path, tmp_path: P
             out,
             settings=settings,
             page=False,
-            report=lambda progress: rounds.append(progress.step),
+            report=lambda progress: (rounds.append(progress.step), spent.append(progress.seconds)),
             stop=lambda: 15 if len(rounds) >= 2 else 0,
         )
     assert error.value.exit_code == 128 + 15
     assert out.with_suffix(".checkpoint").exists()
     with pytest.raises(TrainingError, match="--resume"):
         adapt(place.model, wide, out, settings=settings)
-    made = adapt(place.model, wide, out, settings=settings, resume=True, page=False)
+    made = adapt(
+        place.model, wide, out, settings=settings, resume=True, page=False, report=lambda progress: spent.append(progress.seconds)
+    )
     assert not out.with_suffix(".checkpoint").exists()
     assert made.theta[1] == whole.theta[1]
     assert made.gain == whole.gain
+    assert len(spent) == 4
+    assert made.seconds == spent[-1] > spent[1]  # of both sessions
 
 
 def test_what_is_left_over_is_said() -> None:

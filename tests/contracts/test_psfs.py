@@ -203,6 +203,11 @@ def test_fractions_are_not_negative_and_sum_to_one(kind: str, name: str) -> None
 
 
 @pytest.mark.parametrize(("kind", "name"), SHELF)
+def test_the_size_in_focus_is_known(kind: str, name: str) -> None:
+    assert 10.0 < section(kind, name).width_in_focus_nm() < 1000.0
+
+
+@pytest.mark.parametrize(("kind", "name"), SHELF)
 @pytest.mark.parametrize("nodes_per_px", [0, 1, 2])
 def test_a_step_of_one_pixel_rolls_the_patch(kind: str, name: str, nodes_per_px: int) -> None:
     settings = section(kind, name, roi_px=13)

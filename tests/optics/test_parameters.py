@@ -73,3 +73,15 @@ def test_open_ends_of_a_range_are_kept_clear_of(far: float, near: float) -> None
     described = psf.described()
     assert described.width_nm == pytest.approx(near, rel=1e-5)
     assert TailsSettings.model_validate(described.model_dump()) == described  # 50 < width < 400, 0 <= share < 1
+
+
+def test_a_kind_without_a_width_is_told_what_it_lacks() -> None:
+    class Nameless(PSFSettings):
+        kind: Literal["nameless"] = "nameless"
+
+        def build(self, pixel_size_nm: tuple[float, float]) -> PSF:
+            raise NotImplementedError
+
+    with pytest.raises(TypeError, match=r"Nameless has no key width_nm; give the class a method width_in_focus_nm\(\)"):
+        Nameless().width_in_focus_nm()
+    assert TailsSettings().width_in_focus_nm() == 130.0

@@ -90,10 +90,13 @@ def test_widths_and_foci_are_found_together_with_all_depths() -> None:
     off = AstigmaticSettings(**{**DEEP, "width_nm": 137.0, "focus_a_nm": -160.0, "focus_b_nm": 160.0})
     theta, microscope = begun(off.build(PIXEL_NM), 400.0)
     begins = seen(frames_of(true.build(PIXEL_NM), emitters), emitters)
+    begins = replace(begins, emitters=replace(begins.emitters, z_nm=begins.emitters.z_nm + 50.0))  # as if z = 0 lay elsewhere
     assert fit_in_situ(theta, begins, microscope, NOISE) is not None
     values = theta.values()
     assert values["width_nm"] == pytest.approx(125.0, rel=0.015)
     assert values["focus_b_nm"] - values["focus_a_nm"] == pytest.approx(400.0, rel=0.05)
+    assert values["focus_a_nm"] + values["focus_b_nm"] == pytest.approx(0.0, abs=1e-3)
+    assert values["z, mean in nm"] == pytest.approx(float(emitters.z_nm.mean()), abs=15.0)
     assert values["z, spread in nm"] == pytest.approx(800 / math.sqrt(12), rel=0.12)
 
 

@@ -16,7 +16,7 @@ from denseloc.localize import InputConditions, Scales
 from denseloc.localize.draws import Draws, SetLaw, single_pixels
 from denseloc.localize.posterior import PixelPosterior
 from denseloc.microscope import Microscope
-from denseloc.optics import AstigmaticSettings, GaussianSettings, ResidualMaps
+from denseloc.optics import AstigmaticSettings, GaussianSettings, ResidualMaps, TwoGaussianSettings
 from denseloc.train.theta import Beginning, Theta
 from denseloc.train.wake import MovieWindows, Noise, Waking, _zones
 
@@ -121,8 +121,13 @@ def test_zones_cover_the_middle_and_colours_stand_apart() -> None:
     assert all(region.shape == (26, 26) for region in regions)
     _, colours, regions = _zones(64, 7, 3, 4, True)
     assert len(colours) == 4
+    zone = _zones(64, 7, 3, 4, True)[0]
     for zones, region in zip(colours, regions, strict=True):
         assert int(region.max()) + 1 == len(zones)
+        places = [torch.nonzero(zone == one) for one in zones.tolist()]
+        for i, here in enumerate(places):
+            for there in places[:i]:
+                assert int((here[:, None] - there).abs().amax(-1).min()) > 2 * 4  # light reaches 4 px
     assert len(_zones(32, 7, 3, 4, False)[1]) == 1
 
 
@@ -222,6 +227,14 @@ def test_a_parameter_at_its_bound_is_said() -> None:
     assert line.startswith("'width_nm' of the PSF ran to its bound, 208; more was wanted")
 
 
+@pytest.mark.parametrize(("share", "is_learned"), [(0.0, False), (0.1, True), (0.7, True), (0.97, False), (1.0, False)])
+def test_a_share_does_not_begin_at_its_bound(share: float, is_learned: bool) -> None:
+    psf = TwoGaussianSettings(width_1_nm=120, width_2_nm=250, weight_1=share, z_unit_nm=400, roi_px=11).build(PIXEL)
+    theta = Theta(psf, SCALES, Beginning(0.5, 1000.0, 0.5, (0.0, 0.0)))
+    assert ("weight_1" in theta.learned) is is_learned
+    assert theta.at_bounds() == []
+
+
 def test_depth_keeps_its_scale_and_zero() -> None:
     settings = AstigmaticSettings(width_nm=120, focus_a_nm=-200, focus_b_nm=240, depth_nm=300, roi_px=11)
     scales = Scales(PIXEL, 600.0, 1000.0, 1, InputConditions(LEVEL))
@@ -230,7 +243,7 @@ def test_depth_keeps_its_scale_and_zero() -> None:
     assert not theta.psf.get_parameter("depth_nm").requires_grad
     with torch.no_grad():
         theta.psf.get_parameter("focus_a_nm").add_(50.0)
-    theta.keep()
+    assert theta.keep() == pytest.approx(25.0)
     a, b = (float(theta.psf.get_parameter(f"focus_{axis}_nm").detach()) for axis in "ab")
     assert (a, b) == (pytest.approx(-175.0), pytest.approx(215.0))
 

@@ -84,6 +84,7 @@ def test_a_run_checks_held_out_frames_and_ends_in_the_best_state(tiny_document: 
     assert [entry["step"] for entry in one.history] == [0, 2, 4, 6]
     assert one.history[0]["gain"] == 0
     assert same(list(one.localizer.parameters()), list(one.best.parameters()))
+    assert not one.localizer.training
     assert all(math.isfinite(entry["bound"]) for entry in one.history)
     assert one.simulator.microscope.psf is one.theta.psf
 
@@ -124,6 +125,30 @@ def test_steps_that_are_no_numbers_are_left_out_and_end_it(tiny_document: dict[s
     one.rollbacks = 20
     with pytest.raises(TrainingError, match="no finite number"):
         one._step(one.theta.log_noise * math.nan, one.optimizers)
+
+
+def test_the_best_state_is_kept_and_after_sleep_alone_the_last(tiny_document: dict[str, Any]) -> None:
+    for phases, kept_step in (("wake", 1), ("sleep", 2)):
+        one = loop(tiny_document, phases=phases, theta_first=0.0)
+        one.bound_before = lambda frames=None: torch.zeros(4)  # type: ignore[method-assign]
+        for step, bound in ((0, 0.0), (1, 2.0), (2, 1.0)):
+            one.step = step
+            one.bound = lambda localizer, theta, frames=None, now=bound: torch.full((4,), now)  # type: ignore[method-assign,misc]
+            torch.nn.init.constant_(next(one.averaged.parameters()), 0.01 * step)
+            one._check()
+        assert one.kept_step == kept_step
+        assert float(next(one.best.parameters()).flatten()[0].detach()) == pytest.approx(0.01 * kept_step)
+
+
+def test_a_slope_of_the_psf_does_not_outlive_its_step(tiny_document: dict[str, Any]) -> None:
+    """No optimizer moves a PSF that is fitted; a wake step that went wrong by it must not spoil those that follow."""
+    one = loop(tiny_document, theta_first=0.0)
+    width = one.theta.psf.get_parameter("width_nm")
+    one._step(width * math.nan, one.optimizers)
+    assert one.rollbacks == 1
+    one._step(one.theta.log_noise.square(), one.optimizers)
+    assert one.rollbacks == 1
+    assert width.grad is None
 
 
 def test_gain_is_certain_only_beyond_its_error() -> None:

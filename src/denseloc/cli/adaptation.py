@@ -58,7 +58,7 @@ def adapt(
     quiet: options.Quiet = False,
     device: options.Device = None,
 ) -> None:
-    """Adapt a trained model to a movie: network, PSF and rates learn from its frames and from simulations in turn.
+    """Adapt a trained model to a movie: the PSF is fitted to its molecules, the network learns from simulations with that PSF.
 
     The model is written only if held-out frames are explained better than before; else the exit code is 3. Ctrl-C leaves a checkpoint
     for --resume.

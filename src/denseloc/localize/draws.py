@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..data import Emitters
 from .candidates import candidates
-from .posterior import PixelPosterior
+from .posterior import NEIGHBOURHOOD, PixelPosterior
 
 MOST = 0.9997  # probability of a group; a certain one would make its absence impossible
 EDGE_PX = 0.15  # how softly the prior of a pixel's emitter ends at the pixel's edge
@@ -108,7 +108,8 @@ class SetLaw:
     def log_prob(self, draws: Draws) -> Tensor:
         """Log-probability (k, n, zones) of each set: per group Bernoulli, then the mixture of its pixels' normal laws at the emitter.
 
-        The density is per px (x, y), z / z_unit (left out without depth) and log photon.
+        The density is per px (x, y), z / z_unit (left out without depth) and log photon. The emitters are of groups that are drawn: what `fixed`
+        gives in zone -1 is to be left out.
         """
         hit, pixel = self._members(draws.head)
         mean, sigma = self._normal(pixel)
@@ -124,7 +125,7 @@ class SetLaw:
         edges, ``(s((x + 1/2) / e) - s((x - 1/2) / e))`` for the logistic s, which adds up to one over the pixels.
 
         Args:
-            draws: of this law.
+            draws: of this law, as for `log_prob`.
             per_px: () expected emitters on a pixel in a frame.
             marks: (m,) log-density of z and photons.
         """
@@ -207,7 +208,6 @@ def single_pixels(posterior: PixelPosterior) -> Tensor:
 def groups(posterior: PixelPosterior, *, radius_px: float = 0.8, depth: float = 0.5) -> Tensor:
     """Group the pixels whose predictions agree, as decoding by position does; pixels that are hardly ever one stay alone."""
     from ..kernels.merge import numba_cpu
-    from .posterior import NEIGHBOURHOOD
 
     found = candidates(posterior, 0, (0, 0))
     x, y, z, _ = found.value.T

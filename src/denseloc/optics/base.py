@@ -67,8 +67,17 @@ class PSFSettings(Section):
         return 1
 
     def width_in_focus_nm(self) -> float:
-        """Give the size in focus as a Gaussian standard deviation; kinds without a key ``width_nm`` say it themselves."""
-        return float(getattr(self, "width_nm"))  # noqa: B009 (a key of the kinds, not of this base)
+        """Give the size in focus as a Gaussian standard deviation; kinds without a key ``width_nm`` say it themselves.
+
+        Raises:
+            TypeError: the kind does neither.
+        """
+        width = getattr(self, "width_nm", None)
+        if width is None:
+            raise TypeError(
+                f"{type(self).__name__} has no key width_nm; give the class a method width_in_focus_nm() that says the size in focus"
+            )
+        return float(width)
 
     @abstractmethod
     def build(self, pixel_size_nm: PixelSize) -> PSF:

@@ -57,6 +57,7 @@ def adaptation_page(
     psfs: tuple[PSF, PSF],
     depths_nm: tuple[float, float],
     history: Sequence[Mapping[str, Any]],
+    kept_step: int,
     frames: tuple[Pictures, Pictures],
     run: Mapping[str, str],
 ) -> str:
@@ -73,6 +74,7 @@ def adaptation_page(
         psfs: before and after.
         depths_nm: (low, high) at which they are drawn.
         history: of the checks.
+        kept_step: round whose state is kept.
         frames: before and after.
         run: what was done, in the order to show.
     """
@@ -95,7 +97,7 @@ def adaptation_page(
             "theta": learned_rows(*theta),
             "quality": quality_rows(*quality),
             "psf": psf_plate(*psfs, depths_nm),
-            "curve": curve_plate(history),
+            "curve": curve_plate(history, kept_step),
             "frames": frames_plate(*frames),
             "run": run,
         },
@@ -149,19 +151,17 @@ def psf_plate(before: PSF, after: PSF, depths_nm: tuple[float, float]) -> Plate:
     )
 
 
-def curve_plate(history: Sequence[Mapping[str, Any]]) -> Plate:
-    """Draw the gain of the held-out bound over the rounds."""
+def curve_plate(history: Sequence[Mapping[str, Any]], kept_step: int) -> Plate:
+    """Draw the gain of the held-out bound over the rounds, and mark the state that is kept."""
     figure, axes = canvas()
     steps, gains = [entry["step"] for entry in history], [entry["gain"] for entry in history]
     axes.plot(steps, gains, "o-", color=BLUE, markersize=3.5, linewidth=1.3)
-    best = int(np.argmax(gains))
-    axes.plot(steps[best], gains[best], "o", color=ORANGE, markersize=6)
+    kept = steps.index(kept_step)
+    axes.plot(steps[kept], gains[kept], "o", color=ORANGE, markersize=6)
     axes.axhline(0, color=FAINT, linewidth=0.7)
     axes.set(xlabel="round", ylabel="gain (nats per frame)")
-    alt = f"Gain of the held-out bound over {steps[-1]} rounds; the best, {gains[best]:.2f} nats per frame, after {steps[best]}."
-    caption = (
-        "Orange: the state that is kept. These frames choose it, and so make it look better than it is; others judge it, above."
-    )
+    alt = f"Gain of the held-out bound over {steps[-1]} rounds; {gains[kept]:.2f} nats per frame after {steps[kept]}, whose state is kept."
+    caption = "Orange: the state that is kept. These frames had a part in choosing it, so that it looks better than it is; others judge it, above."
     return plate_of_figure(figure, "Bound of the frames that choose", alt, caption)
 
 

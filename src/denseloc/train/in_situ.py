@@ -118,9 +118,10 @@ def fit_in_situ(theta: Theta, seen: Seen, microscope: Microscope, noise: Noise) 
         options={"maxiter": MOST_ITERATIONS, "maxcor": 20, "ftol": 1e-8},
     )
     fit.take(torch.from_numpy(found.x))
-    theta.count(fit.emitters(), seen.probability.sum(), seen.frames[:, 0].numel())
+    emitters = fit.emitters()
+    emitters = replace(emitters, z_nm=emitters.z_nm - theta.keep())  # foci and molecules move together
+    theta.count(emitters, seen.probability.sum(), seen.frames[:, 0].numel())
     theta.misfit.fill_(float(fit.log_misfit.detach().exp()))
-    theta.keep()
     return Fitted(len(seen.frames), len(kept))
 
 

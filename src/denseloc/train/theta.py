@@ -26,6 +26,7 @@ from ..optics import PSF
 SCALED = {"width_nm": 1.6, "width_1_nm": 1.6, "width_2_nm": 1.6, "width_ratio": 1.5, "separation_nm": 1.3}
 """Parameters of PSFs that may change by a factor, and by which at most."""
 SHARES = ("weight_1", "balance")
+SHARE_BOUNDS, SHARE_BEGINS = (0.05, 0.95), (0.1, 0.9)  # of a part that is hardly there at the beginning no share is learned
 FOCI = ("focus_a_nm", "focus_b_nm")
 FOCI_MOVE = 0.5  # of their distance
 MAPS_MOVE = 0.25  # of the PSF's peak
@@ -106,8 +107,8 @@ class Theta(nn.Module):
             at = float(value.detach()) if value.ndim == 0 else math.nan
             if name in SCALED and value.ndim == 0 and at > 0:
                 self.bounds[f"psf.{name}"] = (at / SCALED[name], at * SCALED[name])
-            elif name in SHARES and value.ndim == 0:
-                self.bounds[f"psf.{name}"] = (min(0.05, at), max(0.95, at))
+            elif name in SHARES and SHARE_BEGINS[0] <= at <= SHARE_BEGINS[1]:
+                self.bounds[f"psf.{name}"] = SHARE_BOUNDS
             elif name in FOCI and all(focus in values for focus in FOCI):
                 reach = FOCI_MOVE * abs(float(values[FOCI[0]].detach() - values[FOCI[1]].detach())) + 10.0
                 self.bounds[f"psf.{name}"] = (at - reach, at + reach)
@@ -138,7 +139,7 @@ class Theta(nn.Module):
 
     @torch.no_grad()
     def count(self, emitters: Emitters, number: Tensor, pixels: int) -> None:
-        """Set the rates to those of molecules that were found.
+        """Set the rates to those of molecules that were found, within their bounds.
 
         Args:
             emitters: with photons and depths.
@@ -153,6 +154,7 @@ class Theta(nn.Module):
             depth = emitters.z_nm / self.scales.z_unit_nm
             self.z_mean.fill_(float(depth.mean()))
             self.z_log_sd.fill_(float(depth.std().clamp(min=1e-3).log()))
+        self.keep()
 
     def with_psf_of(self, other: Theta) -> Theta:
         """Give a copy with the PSF of another theta."""
@@ -161,7 +163,7 @@ class Theta(nn.Module):
         return copied
 
     def log_prior(self, law: SetLaw, draws: Draws) -> Tensor:
-        """Log-probability (k, n) of drawn sets: Poisson number, even places, normal laws of log photons and z."""
+        """Log-probability (k, n, zones) of drawn sets: as many on each pixel, even places, normal laws of log photons and z."""
         _, _, z, brightness = draws.value.unbind(-1)
         marks = _log_normal(brightness, self.photons_mean, self.photons_log_sd)
         if self.scales.z_unit_nm:
@@ -197,15 +199,16 @@ class Theta(nn.Module):
         return [{"params": values, "lr": lr, "peak": lr} for lr, values in rates.items()]
 
     @torch.no_grad()
-    def keep(self) -> None:
-        """Bring what a step has moved beyond its bounds back, and take out of it what no movie can tell."""
-        parameters = dict(self.named_parameters())
+    def keep(self) -> float:
+        """Bring what a step has moved beyond its bounds back, and take out of it what no movie can tell; gives by how many nm z = 0 had moved."""
+        parameters, moved = dict(self.named_parameters()), 0.0
         if "focus_a_nm" in self.learned:
             middle = sum(sum(self.bounds[f"psf.{name}"]) / 2 for name in FOCI) / 2
             foci = [parameters[f"psf.{name}"] for name in FOCI]
             drift = (foci[0] + foci[1]) / 2 - middle
             for focus in foci:
                 focus.sub_(drift)
+            moved = float(drift)
         for name, (low, high) in self.bounds.items():
             if name == "psf.maps":
                 change = _without_light(parameters[name] - self.first_maps)
@@ -213,6 +216,7 @@ class Theta(nn.Module):
             else:
                 parameters[name].clamp_(low, high)
         self.psf.keep_possible()
+        return moved
 
     def at_bounds(self, *, psf: bool | None = None) -> list[str]:
         """Say, one line each, what has run to its bound: the model lacks something that this parameter cannot give.
@@ -238,7 +242,6 @@ class Theta(nn.Module):
 
     def values(self) -> dict[str, float]:
         """Give all that is learned, in units for people; maps by their largest change as a share of the PSF's peak."""
-        y_nm, x_nm = self.scales.pixel_size_nm
         found = {name: float(self.psf.get_parameter(name).detach()) for name in self.learned if name != "maps"}
         if "maps" in self.learned:
             most = float((self.psf.get_parameter("maps").detach() - self.first_maps).abs().max())
@@ -246,7 +249,7 @@ class Theta(nn.Module):
         found |= {
             "background, factor": math.exp(float(self.log_background.detach())),
             "noise variance, factor": math.exp(float(self.log_noise.detach())),
-            "density per um2": math.exp(float(self.log_per_px.detach())) / (y_nm * x_nm * 1e-6),
+            "density per um2": self.per_um2,
             "photons, median": math.exp(float(self.photons_mean.detach())) * self.scales.photon_unit,
             "photons, spread of the logarithm": math.exp(float(self.photons_log_sd.detach())),
         }

@@ -5,7 +5,8 @@ that explain them best (auto-encoder learning). A sleep step is one of simulator
 together are the reweighted wake-sleep of the paper. Its PSF moves with the wake steps; here it may instead be fitted to molecules of
 the movie, at first and now and then (`in_situ`), which takes seconds and does not follow the network's errors.
 
-Against collapse: bounds on theta, a divergence to the network as it was before, and held-out frames that choose the best state.
+Against collapse: bounds on theta, a divergence to the network as it was before, and held-out frames that choose the best state and end
+what gains no more. With sleep alone the last state is kept, not the best.
 
 Source: Speiser, Turaga, Macke 2019, sections 1.6 and 1.7; Bornschein and Bengio, arXiv 1406.2751. Ours: the anchor, the PSF's fits.
 """
@@ -107,11 +108,11 @@ class WakeSleep:
     """Adapts a localizer.
 
     Args:
-        localizer: in place; at the end it holds the weights with the best bound. It must give posteriors of windows.
+        localizer: in place; at the end it holds the averaged weights of the state that is kept. It must give posteriors of windows.
         theta: in place; its PSF is that of the simulator.
         simulator: draws the sleep's batches; its PSF and width follow theta.
         windows: of the movie, to learn from.
-        held_out: of the movie, to choose the best state by; what judges that state must be others.
+        held_out: of the movie, to choose the best state by and to end by; what judges that state must be others.
         noise: of the camera.
         settings: the schedule.
         device: where to train.
@@ -181,7 +182,7 @@ class WakeSleep:
     def run(self, report: Callable[[WakeSleepProgress], None] = lambda _: None, stop: Callable[[], bool] = lambda: False) -> None:
         """Go on until the planned rounds are done, the held-out bound gains no more, or ``stop`` says so.
 
-        Where it ends by itself, localizer and theta hold the state with the best bound.
+        Where it ends by itself, localizer and theta hold the state that is kept (`kept_step`), the localizer ready to be used.
 
         Raises:
             TrainingError: again and again a step gave no finite number.
@@ -208,6 +209,7 @@ class WakeSleep:
             self.save()
         if self.is_done:
             self.localizer.load_state_dict(self.best.state_dict())
+            self.localizer.eval()
             self.theta.load_state_dict(self.best_theta.state_dict())
             self.simulator.width_px = self._width_px()
 
@@ -216,10 +218,18 @@ class WakeSleep:
         """Whether all rounds are done, or the last checks brought nothing."""
         return self.step >= self.settings.steps or self._idle() >= self.settings.patience
 
+    @property
+    def kept_step(self) -> int:
+        """The round whose state is kept: of those that were looked at the best one, with sleep alone the last one."""
+        step: int = self.history[-1 if self.settings.phases == "sleep" else self._best_check()]["step"]
+        return step
+
+    def _best_check(self) -> int:
+        return int(np.argmax([entry["gain"] for entry in self.history]))
+
     def _idle(self) -> int:
         """Count the checks since the best one."""
-        bounds = [entry["gain"] for entry in self.history]
-        return len(bounds) - 1 - int(np.argmax(bounds)) if bounds else 0
+        return len(self.history) - 1 - self._best_check() if self.history else 0
 
     def one_round(self) -> None:
         """Take a wake step and the sleep steps that go with it, as the schedule says; does not count."""
@@ -285,8 +295,8 @@ class WakeSleep:
 
     def _step(self, loss: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """Take one step, unless it is not a finite one."""
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        for learner in (self.localizer, self.theta):  # a PSF that is fitted belongs to no optimizer, and has slopes all the same
+            learner.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         value = loss.item()
         norm = float(nn.utils.clip_grad_norm_(self.localizer.parameters(), self.settings.clip))
@@ -343,7 +353,7 @@ class WakeSleep:
         return replace(windows, conditions=conditions)
 
     def _check(self) -> None:
-        """Look at the held-out frames, and keep the state if it is the best."""
+        """Look at the held-out frames, and keep the state if it is the best, with sleep alone in any case."""
         now = self.bound(self.averaged, self.theta)
         gain = Gain.of(now, self.bound_before()).mean if self.history else 0.0
         is_best = not self.history or gain > max(entry["gain"] for entry in self.history)

@@ -40,7 +40,7 @@ class Adaptation:
         theta: what was learned, before and after.
         quality: what the models make of the held-out frames, before and after.
         warnings: what the user should know.
-        steps, seconds: of the adaptation.
+        steps, seconds: rounds and their time, all sessions together.
         page: the report, or None.
     """
 
@@ -80,11 +80,12 @@ def adapt(
     stop: Callable[[], int] = lambda: 0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Adaptation:
-    """Take a trained model to a real movie: network, PSF and rates learn from its frames and from simulations in turn (wake-sleep).
+    """Take a trained model to a real movie: the PSF is fitted to its molecules, the network learns from simulations with that PSF.
 
-    The movie may be the one that is to be localized (variational inference), or one of many of its kind (amortised). Every sixth block of
-    frames is held out, in short movies up to every third. Half of these choose the best state on the way; the adapted model is written only if
-    it explains the other half better than the model that it began with.
+    With `settings` of other phases the network learns from the frames themselves too (wake-sleep). The movie may be the one that is to be
+    localized (variational inference), or one of many of its kind (amortised). Every sixth block of frames is held out, in short movies up to
+    every third. By half of these it ends, and with wake steps chooses the best state; the adapted model is written only if it explains the
+    other half better than the model that it began with.
 
     Args:
         model: a model of method decode, its file or the name of a shipped one.
@@ -126,8 +127,8 @@ def adapt(
         check_light(opened, ready)
         prepared(ready)
         work = Work(opened, ready, shares, order)
-        seconds = _through(work, report, stop)
-        made = _finished(work, target, html, opened, seconds)
+        _through(work, report, stop)
+        made = _finished(work, target, html, opened)
         order.checkpoint.unlink(missing_ok=True)
     return made
 
@@ -169,21 +170,19 @@ def _given(model: Model | Path | str) -> Model:
     return given
 
 
-def _through(work: Work, report: Callable[[WakeSleepProgress], None], stop: Callable[[], int]) -> float:
-    """Take all rounds, or stop with a checkpoint; gives the seconds of this session."""
-    started, loop = time.monotonic(), work.loop
+def _through(work: Work, report: Callable[[WakeSleepProgress], None], stop: Callable[[], int]) -> None:
+    """Take all rounds, or stop with a checkpoint."""
+    loop = work.loop
     loop.run(report, stop=lambda: bool(stop()))
     if not loop.is_done:
-        loop.save()
         raise Interrupted(
             f"stopped after round {loop.step} of {loop.settings.steps}; {work.order.checkpoint.name} is kept, the same command with --resume "
             "goes on",
             128 + (stop() or 2),
         )
-    return time.monotonic() - started
 
 
-def _finished(work: Work, target: Path, page: Path | None, movie: Movie, seconds: float) -> Adaptation:
+def _finished(work: Work, target: Path, page: Path | None, movie: Movie) -> Adaptation:
     """Judge, write the model if it is better, and the page."""
     loop, judged = work.loop, work.judged()
     adapted = work.adapted(target.stem, judged)
@@ -199,7 +198,7 @@ def _finished(work: Work, target: Path, page: Path | None, movie: Movie, seconds
         quality=quality,
         warnings=[*loop.theta.at_bounds(psf=False), *_doubts(*quality)],
         steps=loop.step,
-        seconds=seconds,
+        seconds=loop.seconds,
         page=page,
     )
     if made.file is not None:
@@ -230,12 +229,13 @@ def _page(made: Adaptation, work: Work, movie: Movie, pictures: tuple[Pictures, 
     """Draw the page."""
     loop, windows = work.loop, work.windows
     told = "is told the conditions of each movie" if is_told(loop.localizer) else "has its conditions built in"
+    does = "say when to end" if loop.settings.phases == "sleep" else "choose the best state"
     side, shown = windows.learn.photons.shape[-1], f"each with {INNER} frames that count"
     run = {
         "model": f"{work.ready.model.name} ({told})",
         "movie": f"{movie.name}, {movie.n_frames} frames",
         "learned from": f"{len(windows.learn)} windows of {side} x {side} px, {shown}",
-        "held out": f"{len(windows.choose)} windows that choose the best state, {len(windows.judge)} others that judge it",
+        "held out": f"{len(windows.choose)} windows that {does}, {len(windows.judge)} others that judge it",
         "rounds": f"{made.steps} of {loop.settings.steps}, {made.seconds / 60:.1f} min",
         "sets for each frame (K)": str(loop.settings.samples),
         "made for many microscopes": "yes" if serves_many(work.ready.model.experiment) else "no",
@@ -251,6 +251,7 @@ def _page(made: Adaptation, work: Work, movie: Movie, pictures: tuple[Pictures, 
         psfs=(work.first_psf.cpu(), loop.theta.psf.cpu()),
         depths_nm=work.document.specimen.z_nm,
         history=loop.history,
+        kept_step=loop.kept_step,
         frames=pictures,
         run=run,
     )
