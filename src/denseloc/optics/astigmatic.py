@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,7 +12,7 @@ from torch.autograd.forward_ad import unpack_dual
 
 from ..kernels.gaussian_pixel import naive
 from ..units import PixelSize
-from .base import PSF, PSFSettings, gaussian_width, parameter
+from .base import PSF, PSFSettings, Told, gaussian_width, parameter
 
 
 class AstigmaticSettings(PSFSettings):
@@ -42,6 +43,13 @@ class AstigmaticPSF(PSF):
 
     Source: Huang et al. 2008; Speiser et al. 2019, equation 5 (with the square inside the root).
     """
+
+    told_by_movies: ClassVar[Mapping[str, Told]] = {
+        "width_nm": 1.6,
+        "width_ratio": 1.5,
+        "focus_a_nm": "focus",
+        "focus_b_nm": "focus",
+    }
 
     def __init__(self, settings: AstigmaticSettings, pixel_size_nm: PixelSize) -> None:
         super().__init__(settings, pixel_size_nm)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -84,6 +85,11 @@ class PSFSettings(Section):
         """Make the PSF for a pixel size."""
 
 
+Told = float | Literal["share", "focus"]
+"""What a movie can tell of a parameter: a positive number, which may change by this factor at most; a share of the light; a depth at which the
+image is sharpest, of which the mean stays, for no movie says where z = 0 is."""
+
+
 class PSF(nn.Module, ABC):
     """Photon fraction per pixel around a point; differentiable in position and in its own parameters.
 
@@ -95,8 +101,10 @@ class PSF(nn.Module, ABC):
         z_range_nm: depths between which the PSF is known, or None for a PSF without depth.
         varies_in_field: whether the image depends on the place in the field.
         field_nm: (y, x) size of the field in which it is known how it varies, or None.
+        told_by_movies: what molecules of unknown place, depth and light can tell of its parameters, by key; all else is kept by `adapt`.
     """
 
+    told_by_movies: ClassVar[Mapping[str, Told]] = {}
     varies_in_field: bool = False
     field_nm: tuple[float, float] | None = None
     planes: int = 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ..kernels.gaussian_pixel.naive import aligned
 from ..units import PixelSize
-from .base import PSF, PSFSettings, gaussian_width, parameter
+from .base import PSF, PSFSettings, Told, gaussian_width, parameter
 
 
 class GaussianSettings(PSFSettings):
@@ -31,6 +32,8 @@ class GaussianSettings(PSFSettings):
 
 class GaussianPSF(PSF):
     """``N(x - dx, w) N(y - dy, w)`` integrated over each pixel."""
+
+    told_by_movies: ClassVar[Mapping[str, Told]] = {"width_nm": 1.6}
 
     def __init__(self, settings: GaussianSettings, pixel_size_nm: PixelSize) -> None:
         super().__init__(settings, pixel_size_nm)
@@ -70,6 +73,8 @@ class TwoGaussianPSF(PSF):
 
     Source: Speiser et al. 2019, equation 4.
     """
+
+    told_by_movies: ClassVar[Mapping[str, Told]] = {"width_1_nm": 1.6, "width_2_nm": 1.6, "weight_1": "share"}
 
     def __init__(self, settings: TwoGaussianSettings, pixel_size_nm: PixelSize) -> None:
         super().__init__(settings, pixel_size_nm)

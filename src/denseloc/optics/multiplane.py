@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ..kernels.gaussian_pixel.naive import aligned
 from ..units import PixelSize
-from .base import MOST_LIGHT, PSF, PSFSettings, gaussian_width, parameter
+from .base import MOST_LIGHT, PSF, PSFSettings, Told, gaussian_width, parameter
 
 
 class MultiplaneSettings(PSFSettings):
@@ -55,6 +56,8 @@ class MultiplanePSF(PSF):
 
     Source: Aritake et al. 2020 (quad-plane: w 133 nm, D 302 nm, A 7.37e-4, B 6.27e-3, planes 400 nm apart).
     """
+
+    told_by_movies: ClassVar[Mapping[str, Told]] = {"width_nm": 1.6}
 
     def __init__(self, settings: MultiplaneSettings, pixel_size_nm: PixelSize) -> None:
         super().__init__(settings, pixel_size_nm)

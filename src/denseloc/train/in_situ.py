@@ -96,7 +96,7 @@ def see(localizer: InferringLocalizer, windows: MovieWindows, most: int = MOST_F
 
 
 def fit_in_situ(theta: Theta, seen: Seen, microscope: Microscope, noise: Noise) -> Fitted | None:
-    """Fit theta's PSF, background and noise, and set its rates, in place; None where too few molecules were seen.
+    """Fit theta's PSF, background and noise, and set its rates, in place; None, and all as it was, where too few molecules were seen or the fit fails.
 
     Args:
         theta: changed in place, within its bounds.
@@ -117,6 +117,9 @@ def fit_in_situ(theta: Theta, seen: Seen, microscope: Microscope, noise: Noise) 
         bounds=fit.bounds(),
         options={"maxiter": MOST_ITERATIONS, "maxcor": 20, "ftol": 1e-8},
     )
+    if not np.isfinite(found.x).all() or not math.isfinite(float(found.fun)):
+        fit.take(torch.zeros(fit.size))
+        return None
     fit.take(torch.from_numpy(found.x))
     emitters = fit.emitters()
     emitters = replace(emitters, z_nm=emitters.z_nm - theta.keep())  # foci and molecules move together
@@ -144,7 +147,7 @@ class _Fit:
     def _unit(self, name: str, value: float) -> float:
         if name == "psf.maps":
             return MAPS_SD * self.theta.maps_peak
-        if "focus" in name:
+        if name.removeprefix("psf.") in self.theta.foci:
             return 10.0
         return 0.02 * max(value, 0.1) if name.startswith("psf.") else 0.05
 

@@ -23,12 +23,8 @@ from ..localize.base import Scales
 from ..localize.draws import Draws, SetLaw
 from ..optics import PSF
 
-SCALED = {"width_nm": 1.6, "width_1_nm": 1.6, "width_2_nm": 1.6, "width_ratio": 1.5, "separation_nm": 1.3}
-"""Parameters of PSFs that may change by a factor, and by which at most."""
-SHARES = ("weight_1", "balance")
 SHARE_BOUNDS, SHARE_BEGINS = (0.05, 0.95), (0.1, 0.9)  # of a part that is hardly there at the beginning no share is learned
-FOCI = ("focus_a_nm", "focus_b_nm")
-FOCI_MOVE = 0.5  # of their distance
+FOCI_MOVE = 0.5  # of their distance from each other
 MAPS_MOVE = 0.25  # of the PSF's peak
 ODD = 1e-3  # share of pixels that hold what the model does not know, such as dust
 ODD_RANGE = 1e3  # photons over which such light is spread evenly, for the frames' log-likelihood
@@ -102,15 +98,17 @@ class Theta(nn.Module):
     def _free_psf(self) -> list[str]:
         """Set free what can be learned of the PSF, and note its bounds; gives the names."""
         learned = []
-        values = dict(self.psf.named_parameters())
+        values, kinds = dict(self.psf.named_parameters()), self.psf.told_by_movies
+        foci = [float(values[name].detach()) for name in self.foci]
         for name, value in values.items():
             at = float(value.detach()) if value.ndim == 0 else math.nan
-            if name in SCALED and value.ndim == 0 and at > 0:
-                self.bounds[f"psf.{name}"] = (at / SCALED[name], at * SCALED[name])
-            elif name in SHARES and SHARE_BEGINS[0] <= at <= SHARE_BEGINS[1]:
+            kind = kinds.get(name)
+            if isinstance(kind, float) and at > 0:
+                self.bounds[f"psf.{name}"] = (at / kind, at * kind)
+            elif kind == "share" and SHARE_BEGINS[0] <= at <= SHARE_BEGINS[1]:
                 self.bounds[f"psf.{name}"] = SHARE_BOUNDS
-            elif name in FOCI and all(focus in values for focus in FOCI):
-                reach = FOCI_MOVE * abs(float(values[FOCI[0]].detach() - values[FOCI[1]].detach())) + 10.0
+            elif kind == "focus":
+                reach = FOCI_MOVE * (max(foci) - min(foci)) + 10.0
                 self.bounds[f"psf.{name}"] = (at - reach, at + reach)
             elif name == "maps":
                 middle = torch.zeros(1, device=value.device)
@@ -123,6 +121,11 @@ class Theta(nn.Module):
             value.requires_grad_(True)
             learned.append(name)
         return learned
+
+    @property
+    def foci(self) -> list[str]:
+        """Names of the PSF's foci that a movie can tell of."""
+        return [name for name, kind in self.psf.told_by_movies.items() if kind == "focus"]
 
     # ---------------------------------------------------------------------------------------------------------------------- the model
 
@@ -191,7 +194,7 @@ class Theta(nn.Module):
                 size = 1.0
                 if name == "psf.maps":
                     size = 0.2 * self.bounds[name][1]
-                elif name.startswith("psf.") and name.removeprefix("psf.") in FOCI:
+                elif name.startswith("psf.") and name.removeprefix("psf.") in self.foci:
                     size = 100.0
                 elif name.startswith("psf."):
                     size = max(abs(float(value.detach())), 0.1)
@@ -202,10 +205,11 @@ class Theta(nn.Module):
     def keep(self) -> float:
         """Bring what a step has moved beyond its bounds back, and take out of it what no movie can tell; gives by how many nm z = 0 had moved."""
         parameters, moved = dict(self.named_parameters()), 0.0
-        if "focus_a_nm" in self.learned:
-            middle = sum(sum(self.bounds[f"psf.{name}"]) / 2 for name in FOCI) / 2
-            foci = [parameters[f"psf.{name}"] for name in FOCI]
-            drift = (foci[0] + foci[1]) / 2 - middle
+        names = [f"psf.{name}" for name in self.foci if name in self.learned]
+        if names:
+            middle = sum(sum(self.bounds[name]) / 2 for name in names) / len(names)
+            foci = [parameters[name] for name in names]
+            drift = torch.stack([focus.detach() for focus in foci]).mean() - middle
             for focus in foci:
                 focus.sub_(drift)
             moved = float(drift)

@@ -216,7 +216,7 @@ class WakeSleep:
     @property
     def is_done(self) -> bool:
         """Whether all rounds are done, or the last checks brought nothing."""
-        return self.step >= self.settings.steps or self._idle() >= self.settings.patience
+        return self.step >= self.settings.steps or (self.settings.phases != "sleep" and self._idle() >= self.settings.patience)
 
     @property
     def kept_step(self) -> int:
@@ -259,7 +259,9 @@ class WakeSleep:
         microscope = Microscope(self.theta.psf, self.simulator.microscope.camera, self.waking.microscope.grid)
         fitted = fit_in_situ(self.theta, see(self.averaged, self.told(self.windows)), microscope, self.waking.noise)
         if fitted is None:
-            self.messages.append(f"round {self.step}: the PSF is kept as it is; too few molecules were found to fit it to")
+            self.messages.append(
+                f"round {self.step}: the PSF is kept as it is; it could not be fitted to the few molecules that were found"
+            )
 
     def _wake(self, theta_alone: bool) -> None:
         """Look at some windows; theta learns, and the network unless theta is to move alone."""

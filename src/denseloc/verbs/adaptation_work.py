@@ -119,6 +119,7 @@ class Judged:
         misfit: relative error of molecules' light that the fitted PSF leaves; 0 where none was fitted.
         at_bounds: what of the PSF ran to its bound, one line each.
         chi2: per pixel, of what was found before and after.
+        psf_moved: whether the PSF was free to move.
     """
 
     gain: Gain
@@ -126,10 +127,16 @@ class Judged:
     misfit: float
     at_bounds: tuple[str, ...]
     chi2: tuple[float, float]
+    psf_moved: bool = True
 
     @property
     def refused(self) -> str | None:
         """Why the adapted model is not written, or None."""
+        if self.misfit > MUCH_MISFIT and not self.psf_moved:
+            return (
+                f"the model's PSF, which is kept, misses {100 * self.misfit:.0f} % of the light of the movie's molecules: it is not that of the movie; "
+                "calibrate it from beads, or take a model whose PSF can be learned (without --keep-psf)"
+            )
         if self.misfit > MUCH_MISFIT:
             return (
                 f"the PSF that fits the movie's molecules best misses {100 * self.misfit:.0f} % of their light: they look too different from each "
@@ -252,6 +259,7 @@ class Work:
             float(loop.theta.misfit),
             tuple(loop.theta.at_bounds(psf=True)),
             chi2,
+            psf_moved=bool(loop.theta.learned),
         )
 
     def qualities(self) -> tuple[tuple[Quality, Quality], tuple[Pictures, Pictures]]:
