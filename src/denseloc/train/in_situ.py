@@ -96,7 +96,7 @@ def see(localizer: InferringLocalizer, windows: MovieWindows, most: int = MOST_F
 
 
 def fit_in_situ(theta: Theta, seen: Seen, microscope: Microscope, noise: Noise) -> Fitted | None:
-    """Fit theta's PSF, background and noise, and set its rates, in place; None, and all as it was, where too few molecules were seen or the fit fails.
+    """Fit theta's PSF, background and noise, and set its rates, in place; None, and nothing changed, where molecules are too few or it fails.
 
     Args:
         theta: changed in place, within its bounds.

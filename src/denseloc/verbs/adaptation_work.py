@@ -134,7 +134,7 @@ class Judged:
         """Why the adapted model is not written, or None."""
         if self.misfit > MUCH_MISFIT and not self.psf_moved:
             return (
-                f"the model's PSF, which is kept, misses {100 * self.misfit:.0f} % of the light of the movie's molecules: it is not that of the movie; "
+                f"the model's PSF, which is kept, misses {100 * self.misfit:.0f} % of the light of the movie's molecules: it is not theirs; "
                 "calibrate it from beads, or take a model whose PSF can be learned (without --keep-psf)"
             )
         if self.misfit > MUCH_MISFIT:
