@@ -16,7 +16,6 @@ from denseloc.optics.designed_mask import FreeMask
 from denseloc.optics.stack import StackPSF
 
 MINUTES, DESIGN_MINUTES = 4.0, 10.0
-FISHER_STEPS = 150
 PRESET = "tiny"
 CENTRE_NM, RANGE_NM = 4000.0, 4000.0
 ROI_PX, PUPIL_PX = 41, 256  # as the depths need, at an aperture far beyond the index of water
@@ -80,10 +79,9 @@ def baked(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def learned(setting: Setting) -> dict[str, Any]:
-    """Learn a mask together with a network, beginning with the best one for a single emitter, whose bound counts on; give the section."""
-    alone = masks.fisher("learned_mask_start", document(masks.microscope(CENTRE_NM, ROI_PX, PUPIL_PX)), FISHER_STEPS, setting)
-    how = {"mask": "zernike", "degree": 8, "learning_rate": 0.05, "bound_weight": 1.0}
-    return masks.learned("learned_mask", document(alone), how, DESIGN_MINUTES, setting)
+    """Learn a mask together with a network from a weak random start; give the section."""
+    how = {"mask": "zernike", "degree": 8, "learning_rate": 0.05}
+    return masks.learned("learned_mask", document(masks.microscope(CENTRE_NM, ROI_PX, PUPIL_PX)), how, DESIGN_MINUTES, setting)
 
 
 def tested(localizer: Any, experiment: Experiment, density: float) -> dict[str, float]:

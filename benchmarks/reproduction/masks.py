@@ -19,7 +19,7 @@ from denseloc.localize import TrainableLocalizer
 from denseloc.optics import PupilSettings
 from denseloc.optics_document import OpticsDocument
 from denseloc.train.co_design import CoDesign
-from denseloc.verbs.optics_design import light_of, with_first_mask
+from denseloc.verbs.optics_design import with_first_mask
 
 PIXEL_NM = 110.0
 RELAY = {"pixel_um": 24.0, "focal_length_mm": 150.0, "magnification": 100.0}
@@ -118,16 +118,6 @@ def learned(name: str, experiment: Experiment, how: dict[str, Any], minutes: flo
     return dict(read_psf(out / "psf.h5").section.model_dump())
 
 
-def fisher(name: str, experiment: Experiment, steps: int, setting: Setting) -> dict[str, Any]:
-    """Design a mask for one emitter by Fisher information, unless it is done; give the section of the PSF."""
-    out = folder(setting, name)
-    if not (out / "psf.h5").exists():
-        how = {"objective": "fisher", "steps": steps}
-        made = design(OpticsDocument.from_json({**experiment.to_json(), "design": how}), out, resume=True)
-        print(f"  {name} {made.record['seconds']:.0f} s, {made.before.mean_nm:.2f} to {made.after.mean_nm:.2f} nm", flush=True)
-    return dict(read_psf(out / "psf.h5").section.model_dump())
-
-
 def seconds_per_step(wanted: OpticsDocument) -> float:
     """Time a step of the co-design, on the process's own clock."""
     psf = with_first_mask(wanted, wanted.psf.build(wanted.pixel_size_nm))
@@ -136,7 +126,7 @@ def seconds_per_step(wanted: OpticsDocument) -> float:
     simulator = wanted.build_simulator(localizer)
     simulator.microscope.psf = psf
     settings = wanted.training.model_copy(update={"steps": 12})
-    trainer = CoDesign(localizer, simulator, settings, wanted.design, psf, light=light_of(wanted))
+    trainer = CoDesign(localizer, simulator, settings, wanted.design, psf)
     trainer.step = 3  # where the mask moves
     trainer._train_step()
     began = time.process_time()

@@ -14,8 +14,7 @@ from denseloc.optics.designed_mask import FreeMask, designed_mask
 from denseloc.optics.stack import StackPSF
 from denseloc.optics_document import OpticsDocument
 from denseloc.train.co_design import CoDesign
-from denseloc.train.design_settings import DesignSettings
-from denseloc.train.fisher_design import FisherDesign, Light, bounds_nm, places
+from denseloc.train.fisher_design import FisherDesign, Light
 
 
 def document(**design: Any) -> OpticsDocument:
@@ -46,18 +45,15 @@ def document(**design: Any) -> OpticsDocument:
     )
 
 
-LIGHT = Light(3000.0, 20.0)
-
-
 def fisher(checkpoint: Path | None = None, **design: Any) -> FisherDesign:
     wanted = document(z_step_nm=200.0, **design)
     optics = wanted.psf.build(wanted.pixel_size_nm)
     mask = designed_mask(optics, wanted.design.mask, 4, torch.Generator().manual_seed(0))
-    return FisherDesign(StackPSF(optics, mask, wanted.specimen.z_nm, 200.0), wanted.design, LIGHT, checkpoint, "m")
+    return FisherDesign(StackPSF(optics, mask, wanted.specimen.z_nm, 200.0), wanted.design, Light(3000.0, 20.0), checkpoint, "m")
 
 
-def together(checkpoint: Path | None = None, **design: Any) -> CoDesign:
-    wanted = document(objective="network", mask="free", z_step_nm=250.0, **design)
+def together(checkpoint: Path | None = None) -> CoDesign:
+    wanted = document(objective="network", mask="free", z_step_nm=250.0)
     optics = wanted.psf.build(wanted.pixel_size_nm)
     mask = designed_mask(optics, "free", 4, torch.Generator().manual_seed(0))
     psf = StackPSF(optics, mask, wanted.specimen.z_nm, 250.0)
@@ -65,24 +61,7 @@ def together(checkpoint: Path | None = None, **design: Any) -> CoDesign:
     assert isinstance(localizer, TrainableLocalizer)
     simulator = wanted.build_simulator(localizer)
     simulator.microscope.psf = psf
-    return CoDesign(localizer, simulator, wanted.training, wanted.design, psf, "cpu", checkpoint, "m", LIGHT)
-
-
-def test_the_bound_of_one_emitter_counts_in_a_co_design_as_much_as_it_is_told_to() -> None:
-    def bound(one: CoDesign) -> float:
-        with torch.no_grad():
-            one.psf.renew()
-            (stack,) = one.psf.stacks
-            return float(bounds_nm(stack, *places(stack, torch.Generator().manual_seed(7)), LIGHT).log().sum(1).mean())
-
-    alone, weighed = together(learning_rate=0.1), together(learning_rate=0.1, bound_weight=30.0)
-    before = bound(alone)
-    for one in (alone, weighed):
-        one.run()
-    assert bound(weighed) < bound(alone) - 0.05
-    assert bound(weighed) < before - 0.05
-    with pytest.raises(ValueError, match="bound_weight belongs to the objective 'network'"):
-        DesignSettings(objective="fisher", bound_weight=1.0)
+    return CoDesign(localizer, simulator, wanted.training, wanted.design, psf, "cpu", checkpoint, "m")
 
 
 @pytest.mark.parametrize("over_z", ["mean", "max"])

@@ -2,8 +2,7 @@
 
 Source: Nehme, Freedman, Gordon, Ferdman, Weiss, Alalouf, Naor, Orange, Michaeli, Shechtman, Nature Methods 17 (2020) 734 (mask and network
 end to end, shot noise as reparametrised normal noise). Here the network is any trainable localizer, and images are read from a stack that is
-drawn anew for each mask (see `denseloc.optics.stack`). Ours: the bound of a single emitter beside the loss. By its loss alone a network trades
-depth, which it learns last, for images that are easily found.
+drawn anew for each mask (see `denseloc.optics.stack`).
 """
 
 from __future__ import annotations
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import TrainingError
 from ..localize import Batch, TrainableLocalizer
 from ..optics.stack import DesignedPSF
 from .design_settings import DesignSettings
-from .fisher_design import Light, bounds_nm, places
 from .loop import Progress, Trainer, TrainingSettings
 from .simulate import Simulator
 from .validate import Score, score
@@ -39,7 +37,6 @@ class CoDesign(Trainer):
         design: the mask's rate.
         psf: the microscope with the mask, which is changed in place.
         device, checkpoint, mark: as for `Trainer`.
-        light: of the single emitter whose bound counts; may be None where ``design.bound_weight`` is 0.
     """
 
     def __init__(
@@ -52,9 +49,8 @@ class CoDesign(Trainer):
         device: torch.device | str = "cpu",
         checkpoint: Path | None = None,
         mark: str = "",
-        light: Light | None = None,
     ) -> None:
-        self.psf, self.design, self.light = psf, design, light
+        self.psf, self.design = psf, design
         super().__init__(localizer, simulator, training, device, checkpoint, mark)
         self.optimizers.append(self._mask_optimizer())
 
@@ -125,14 +121,6 @@ class CoDesign(Trainer):
         self._check_mask()
         self.psf.renew()
         return self.simulator.draw_differentiably(size, self.generator)
-
-    def _loss(self, batch: Batch) -> Tensor:
-        """Add the logarithms of a single emitter's bounds while the mask moves."""
-        loss = super()._loss(batch)
-        if self.light is None or self.design.bound_weight == 0 or not self._mask_moves():
-            return loss
-        bounds = [bounds_nm(stack, *places(stack, self.generator), self.light) for stack in self.psf.stacks]
-        return loss + self.design.bound_weight * torch.stack([one.log().sum(1).mean() for one in bounds]).mean()
 
     def _check_mask(self) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.psf.mask.parameters()):

@@ -34,12 +34,6 @@ class DesignSettings(Section):
         "zernike", description="a sum of smooth polynomials, or each cell of the pupil by itself"
     )
     degree: int = Field(8, ge=2, le=20, description="highest radial degree of the polynomials")
-    bound_weight: float = Field(
-        0.0,
-        ge=0,
-        le=1000,
-        description="network: weight, beside its loss, of the logarithms of a single emitter's bounds in x, y and z, averaged over the depths",
-    )
     over_z: Literal["mean", "max"] = Field("mean", description="fisher: which value over the depths is to be least")
     photons: float | None = Field(None, gt=0, description="fisher: photons of the emitter; absent: the specimen's median")
     background: float | None = Field(None, ge=0, description="fisher: photons per pixel; absent: the specimen's median")
@@ -59,6 +53,4 @@ class DesignSettings(Section):
             if given:
                 where = "steps stand in [training]" if given == ["steps"] else "light stands in [specimen], steps in [training]"
                 raise ValueError(f"{', '.join(given)} belong to the objective 'fisher'; the network's {where}")
-        elif self.bound_weight:
-            raise ValueError("bound_weight belongs to the objective 'network'; 'fisher' looks at nothing but the bound")
         return self

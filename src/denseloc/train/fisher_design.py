@@ -68,16 +68,6 @@ def bounds_nm(psf: StackPSF, offset_px: Tensor, z_nm: Tensor, light: Light) -> T
     return spread[:, :3].to(z_nm.dtype)
 
 
-def places(psf: StackPSF, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw places (n, 2) in the pixel, and one depth (n,) in nm from each of n equal parts of the range."""
-    assert psf.z_range_nm is not None
-    n, device = max(LEAST_DEPTHS, len(psf.depths_nm) - 1), psf.depths_nm.device
-    offset, within = (torch.rand(n, k, generator=generator, device=device) for k in (2, 1))
-    low, high = psf.z_range_nm
-    part = (torch.arange(n, device=device) + within[:, 0]) / n
-    return offset - 0.5, low + (high - low) * part
-
-
 class FisherDesign:
     """Moves a mask to the least bound, by Adam; each step looks at other depths and places in the pixel.
 
@@ -147,7 +137,7 @@ class FisherDesign:
         for group in self.optimizers[0].param_groups:
             group["lr"] = self.settings.learning_rate * self._schedule()
         self.psf.renew()
-        loss = self._objective(bounds_nm(self.psf, *places(self.psf, self.generator), self.light))
+        loss = self._objective(bounds_nm(self.psf, *self._places(), self.light))
         self.optimizers[0].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         value = loss.item()
@@ -167,6 +157,15 @@ class FisherDesign:
         if self.settings.over_z == "mean":
             return per_depth.mean()
         return per_depth.pow(SHARPNESS).mean().pow(1 / SHARPNESS)
+
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """Draw places in the pixel, and one depth from each of equal parts of the range."""
+        assert self.psf.z_range_nm is not None
+        n = max(LEAST_DEPTHS, len(self.psf.depths_nm) - 1)
+        offset, within = (torch.rand(n, k, generator=self.generator, device=self.device) for k in (2, 1))
+        low, high = self.psf.z_range_nm
+        part = (torch.arange(n, device=self.device) + within[:, 0]) / n
+        return offset - 0.5, low + (high - low) * part
 
     def _schedule(self) -> float:
         """Rise linearly, then fall along a cosine to 2 %."""

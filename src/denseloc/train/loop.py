@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import AfterValidator, Field, field_validator
-from torch import Tensor, nn
+from torch import nn
 
 from ..description import Range, Section
 from ..errors import TrainingError
@@ -184,7 +184,7 @@ class Trainer:
         started = time.monotonic()
         batch = self._batch()
         self.simulating += time.monotonic() - started
-        loss = self._loss(batch)
+        loss = self.localizer.batch_loss(batch)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -208,10 +208,6 @@ class Trainer:
     def _batch(self) -> Batch:
         """Draw what the next step learns from."""
         return self.simulator.draw(self.settings.batch_size, self.generator)
-
-    def _loss(self, batch: Batch) -> Tensor:
-        """Give what a step makes less."""
-        return self.localizer.batch_loss(batch)
 
     def _validated(self) -> Score:
         """Score the averaged weights on held-out frames."""

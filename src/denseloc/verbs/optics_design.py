@@ -186,7 +186,7 @@ def _worker(
     make_ready(localizer, document.training, device, goes_on=checkpoint.exists())
     simulator = document.build_simulator(localizer, device)
     simulator.microscope.psf = psf
-    return CoDesign(localizer, simulator, document.training, document.design, psf, device, checkpoint, mark, light)
+    return CoDesign(localizer, simulator, document.training, document.design, psf, device, checkpoint, mark)
 
 
 def light_of(document: OpticsDocument) -> Light:
