@@ -129,7 +129,7 @@ def localize(
     selection = Selection(min_probability, max_sigma_nm, min_photons, filter_rate)
     whole = opened(movie, planes, allow_truncated).crop(None, roi_px)
     part = whole.crop(frames)
-    check_light(whole)
+    check_light(part)
     keep_memory()
     chosen = choose_device(device)
     given = _fitting(model, chosen, part.shape_px)
