@@ -267,6 +267,18 @@ def test_the_general_model_becomes_one_for_this_microscope(place: Place, wide: P
     assert low <= ready.measured.density_per_um2.value <= high
 
 
+def test_a_camera_that_was_given_stands_in_the_adapted_document(place: Place, wide: Path) -> None:
+    from denseloc.formats import open_movie
+    from denseloc.preparation import parse_camera, prepare
+    from denseloc.verbs.adaptation_document import document_for
+
+    camera = parse_camera("offset=100,electrons_per_count=0.8,read_noise=1.5")
+    model = load_model(place.model)
+    ready = prepare(open_movie(wide), model, None, camera, count=False)
+    assert document_for(ready, camera, 5).to_json()["camera"]["electrons_per_count"] == 0.8
+    assert document_for(ready, None, 5).to_json()["camera"] == model.experiment.to_json()["camera"]
+
+
 def test_a_document_is_no_model(command: Any, place: Place, tmp_path: Path) -> None:
     answer = command("adapt", place.document, place.movie, "-o", tmp_path / "a.safetensors")
     assert answer.code == 2

@@ -129,7 +129,7 @@ def _show(made: Adaptation) -> None:
     console().print(table)
     say(
         f"gain     {made.gain.mean:+.2f} ± {made.gain.error:.2f} nats per frame that was held out to judge by, {made.network_gain.mean:+.2f} ± "
-        f"{made.network_gain.error:.2f} of it by the network"
+        f"{made.network_gain.error:.2f} between the networks with the new PSF"
     )
     for warning in made.warnings:
         caution(warning)

@@ -91,7 +91,7 @@ def adaptation_page(
                 (
                     f"{network_gain[0]:+.2f} ± {network_gain[1]:.2f}".replace("-", "\u2212"),
                     "nats",
-                    "part of it by the network, with the new PSF",
+                    "the new network against the old one, both with the new PSF",
                 ),
             ],
             "theta": learned_rows(*theta),

@@ -24,8 +24,8 @@ WIDER = 1.3  # ranges of the document reach so far beyond the movie's value
 def document_for(ready: Preparation, given: Camera | None, frames: int) -> Experiment:
     """Write down the experiment of the movie: the model's, with what the movie is known to have.
 
-    A model that serves many microscopes gets the pixel size, the camera and the width of this one; ranges of density and background are
-    widened where the movie lies outside of them.
+    A model that serves many microscopes gets the pixel size, the camera and the width of this one, any model a camera that was given. Ranges
+    of density and background are widened where the movie lies outside of them.
 
     Args:
         ready: what was measured.
@@ -46,6 +46,8 @@ def document_for(ready: Preparation, given: Camera | None, frames: int) -> Exper
         specimen["density_per_um2"] = _scaled(specimen["density_per_um2"], 1 / area)
         specimen["density_per_um2"] = _narrowed(specimen["density_per_um2"], measured.density_per_um2.value, 5.0)
         specimen["background"]["photons"] = _narrowed(specimen["background"]["photons"], ready.conditions.background, 2.5)
+    elif given is not None:
+        values["camera"] = _camera(ready, given)
     specimen["density_per_um2"] = _widened(specimen["density_per_um2"], measured.density_per_um2.value)
     if "photons" in specimen["background"]:
         specimen["background"]["photons"] = _widened(specimen["background"]["photons"], ready.conditions.background)

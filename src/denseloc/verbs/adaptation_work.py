@@ -159,7 +159,7 @@ class Judged:
         if not self.gain.is_certain:
             return (
                 f"the held-out frames are explained no better than before ({self.gain.mean:+.2f} ± {self.gain.error:.2f} nats per frame): the model "
-                "suits the movie as it is, or the movie does not teach it more"
+                f"suits the movie as it is, or differs in what cannot be learned from it (chi2 {after:.2f} per pixel; far above 1 speaks for that)"
             )
         if self.network_gain.mean < -2 * self.network_gain.error:
             return (
