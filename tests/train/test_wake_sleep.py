@@ -127,13 +127,15 @@ def test_steps_that_are_no_numbers_are_left_out_and_end_it(tiny_document: dict[s
         one._step(one.theta.log_noise * math.nan, one.optimizers)
 
 
-def test_the_best_state_is_kept_and_after_sleep_alone_the_last(tiny_document: dict[str, Any]) -> None:
+def test_the_best_state_is_kept_and_after_sleep_alone_the_last(
+    tiny_document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for phases, kept_step in (("wake", 1), ("sleep", 2)):
         one = loop(tiny_document, phases=phases, theta_first=0.0)
-        one.bound_before = lambda frames=None: torch.zeros(4)  # type: ignore[method-assign]
+        monkeypatch.setattr(one, "bound_before", lambda frames=None: torch.zeros(4))
         for step, bound in ((0, 0.0), (1, 2.0), (2, 1.0)):
             one.step = step
-            one.bound = lambda localizer, theta, frames=None, now=bound: torch.full((4,), now)  # type: ignore[method-assign,misc]
+            monkeypatch.setattr(one, "bound", lambda localizer, theta, frames=None, now=bound: torch.full((4,), now))
             torch.nn.init.constant_(next(one.averaged.parameters()), 0.01 * step)
             one._check()
         assert one.kept_step == kept_step

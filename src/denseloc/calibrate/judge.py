@@ -289,7 +289,7 @@ def _warnings(found: PSFFit, result: Judgement) -> list[str]:
         if stack.zeros > MANY_ZEROS:
             text.append(
                 f"{stack.name}: {100 * stack.zeros:.0f} % of the pixels are exactly 0: cut off below, or a background was taken away; photons and "
-                "wrong then: give the stack as the camera recorded it"
+                "bounds are wrong then: give the stack as the camera recorded it"
             )
     psf = found.build()
     cut = rim_share(psf, depths)

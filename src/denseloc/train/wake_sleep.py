@@ -72,7 +72,7 @@ class WakeSleepSettings(Section):
     consistency: float = Field(1.0, ge=0, description="weight of squared differences of places in consecutive frames")
     anchor: float = Field(0.01, ge=0, description="weight of the divergence to the network as it was before")
     checks: int = Field(10, ge=1, description="times that held-out frames are looked at")
-    patience: int = Field(5, ge=1, description="checks without gain after which it ends")
+    patience: int = Field(5, ge=1, description="checks without gain after which it ends, where wake steps are taken")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -256,8 +256,8 @@ class WakeSleep:
 
     def _fit_psf(self) -> None:
         """Fit theta to molecules that the network finds in the movie."""
-        microscope = Microscope(self.theta.psf, self.simulator.microscope.camera, self.waking.microscope.grid)
-        fitted = fit_in_situ(self.theta, see(self.averaged, self.told(self.windows)), microscope, self.waking.noise)
+        seen = see(self.averaged, self.told(self.windows))
+        fitted = fit_in_situ(self.theta, seen, self.waking.microscope, self.waking.noise)
         if fitted is None:
             self.messages.append(
                 f"round {self.step}: the PSF is kept as it is; it could not be fitted to the few molecules that were found"

@@ -84,7 +84,7 @@ def adapt(
 
     With `settings` of other phases the network learns from the frames themselves too (wake-sleep). The movie may be the one that is to be
     localized (variational inference), or one of many of its kind (amortised). Every sixth block of frames is held out, in short movies up to
-    every third. By half of these it ends, and with wake steps chooses the best state; the adapted model is written only if it explains the
+    every third. Half of these show how it goes, and with wake steps choose the best state; the adapted model is written only if it explains the
     other half better than the model that it began with.
 
     Args:
@@ -229,7 +229,7 @@ def _page(made: Adaptation, work: Work, movie: Movie, pictures: tuple[Pictures, 
     """Draw the page."""
     loop, windows = work.loop, work.windows
     told = "is told the conditions of each movie" if is_told(loop.localizer) else "has its conditions built in"
-    does = "say when to end" if loop.settings.phases == "sleep" else "choose the best state"
+    does = "show how it goes" if loop.settings.phases == "sleep" else "choose the best state"
     side, shown = windows.learn.photons.shape[-1], f"each with {INNER} frames that count"
     run = {
         "model": f"{work.ready.model.name} ({told})",
